@@ -1,0 +1,1 @@
+"""Train agents that control a body from camera images."""

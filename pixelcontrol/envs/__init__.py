@@ -1,0 +1,1 @@
+"""Worlds, their worker processes and the renderers."""

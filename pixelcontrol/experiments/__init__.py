@@ -1,0 +1,1 @@
+"""Sweeps over tasks, agents and seeds; statistics, figures, reports."""

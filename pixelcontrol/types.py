@@ -1,0 +1,162 @@
+"""The data that flows through the project, and the protocols its parts keep to.
+
+Time alignment. One *row* is what one agent step leaves behind, for each of N worlds at once. A row holds the
+image *after* the action, and the action, reward and discount that led to it::
+
+    row        0          1          2                L        (0)
+    image      o0         o1         o2               oL       o0'      o0' starts the next episode
+    action     0     a0 ->     a1 ->      ...         a(L-1)   0
+    reward     0          r1         r2               rL       0
+    discount   1          1          1                dL       1        dL = 0 at a true end, 1 at a time limit
+    first      True       False      False            False    True
+    last       False      False      False            True     False
+
+A transition that starts at row t therefore uses image t, action and reward t+1, discount t+1 and image t+1.
+Discount is data: nothing in the project asks whether an episode is "done" before it bootstraps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class WorldSpec:
+    """What one world looks like from outside.
+
+    Attributes:
+        action_dim: number of controls; every control is in [-1, 1], the world rescales.
+        payload_shape: shape of what `World.observe` writes.
+        payload_dtype: its NumPy dtype: "float32" for poses that a renderer turns into images, "uint8" for
+            finished images of shape (3, height, width).
+        action_repeat: frames per agent step.
+        episode_frames: frames until the time limit, or None when the world has none.
+    """
+
+    action_dim: int
+    payload_shape: tuple[int, ...]
+    payload_dtype: str
+    action_repeat: int
+    episode_frames: int | None
+
+
+class World(Protocol):
+    """One simulated environment, stepped in a worker process. It knows no other world, no agent, no device.
+
+    A world is a deterministic function of the seed of its episode and the actions since: this is what makes
+    an exact resume possible for every simulator (reset with the same seed, repeat the same actions).
+    """
+
+    spec: WorldSpec
+
+    def reset(self, seed: int) -> None:
+        """Start a new episode whose every random draw comes from `seed` (0 <= seed < 2**32)."""
+
+    def step(self, action: np.ndarray) -> tuple[float, float, bool]:
+        """Advance one agent step (`action_repeat` frames, fewer at an episode's end).
+
+        Args:
+            action: float32 (action_dim,), in [-1, 1].
+
+        Returns:
+            reward: sum over the frames; discount: 0.0 only at a true end, else 1.0; last: the episode is over.
+        """
+
+    def observe(self, out: np.ndarray) -> None:
+        """Write the payload of the present moment into `out` (payload_shape, payload_dtype)."""
+
+    def close(self) -> None:
+        """Release what the simulator holds."""
+
+
+class Renderer(Protocol):
+    """Turns the payloads of N worlds into N images, on the device where the agent lives."""
+
+    name: str
+
+    def images(self, payload: np.ndarray) -> UInt8[Tensor, "worlds 3 height width"]:
+        """Draw (N, *payload_shape) payloads. The result is a fresh tensor on the renderer's device."""
+
+
+@dataclass(frozen=True)
+class TimeStep:
+    """One row for each of N worlds (see the module docstring for the time alignment).
+
+    The image is on the agent's device; the small fields are NumPy on the host, because the loop reads them
+    at every step and a device read there would stall the device.
+    """
+
+    image: UInt8[Tensor, "worlds 3 height width"]
+    action: Float32[np.ndarray, "worlds action"]
+    reward: Float32[np.ndarray, " worlds"]
+    discount: Float32[np.ndarray, " worlds"]
+    first: Bool[np.ndarray, " worlds"]
+    last: Bool[np.ndarray, " worlds"]
+
+
+class Env(Protocol):
+    """N worlds, stepped together. `send` starts the physics and returns at once; `receive` waits for it."""
+
+    spec: WorldSpec
+    num_worlds: int
+    image_shape: tuple[int, int, int]
+
+    def reset(self) -> TimeStep:
+        """Start a new episode in every world; every row is `first`."""
+
+    def send(self, action: Float32[np.ndarray, "worlds action"]) -> None:
+        """Start one agent step. A world whose last row was `last` ignores its action and resets instead."""
+
+    def receive(self) -> TimeStep:
+        """Wait for the step begun by `send` and draw its images."""
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs to continue in mid-episode, as tensors, numbers, strings, lists, dicts."""
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where `state` was taken; follow with `send`."""
+
+    def close(self) -> None:
+        """End every worker process."""
+
+
+class Transitions(NamedTuple):
+    """A batch of n-step transitions. `target = reward + discount * V(next_observation)`.
+
+    Observations are stacks of 3 images on the channel axis, oldest first (paper, section 4.1).
+    """
+
+    observation: UInt8[Tensor, "batch channels height width"]
+    action: Float32[Tensor, "batch action"]
+    reward: Float32[Tensor, " batch"]
+    discount: Float32[Tensor, " batch"]
+    next_observation: UInt8[Tensor, "batch channels height width"]
+
+
+class Agent(Protocol):
+    """What the training loop needs of an agent. An agent knows no replay, logger, clock or file."""
+
+    def act(
+        self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int
+    ) -> Float32[Tensor, "worlds action"]:
+        """Choose exploring actions in [-1, 1] at this point of training."""
+
+    def act_greedily(
+        self, observation: UInt8[Tensor, "worlds channels height width"]
+    ) -> Float32[Tensor, "worlds action"]:
+        """Choose the actions used in evaluation; deterministic, and leaves no trace in the agent."""
+
+    def update(self, batch: Transitions, agent_step: int) -> dict[str, Tensor]:
+        """Learn from one batch. The metrics stay on the device as 0-dimensional tensors."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimisers and random state, as `torch.load(weights_only=True)` can read them."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
