@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+import torch
+from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 
@@ -140,7 +141,13 @@ class Transitions(NamedTuple):
 
 
 class Agent(Protocol):
-    """What the training loop needs of an agent. An agent knows no replay, logger, clock or file."""
+    """What the training loop needs of an agent. An agent knows no replay, logger, clock or file.
+
+    Attributes:
+        generator: on the agent's device; every random number that the agent draws comes from it.
+    """
+
+    generator: torch.Generator
 
     def act(
         self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int
@@ -152,8 +159,11 @@ class Agent(Protocol):
     ) -> Float32[Tensor, "worlds action"]:
         """Choose the actions used in evaluation; deterministic, and leaves no trace in the agent."""
 
-    def update(self, batch: Transitions, agent_step: int) -> dict[str, Tensor]:
-        """Learn from one batch. The metrics stay on the device as 0-dimensional tensors."""
+    def update(self, batch: Transitions, agent_step: Int64[Tensor, ""]) -> dict[str, Tensor]:
+        """Learn from one batch. The metrics stay on the device as 0-dimensional tensors.
+
+        Nothing here may wait for the device or branch on a tensor: a GPU records this method as one graph.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimisers and random state, as `torch.load(weights_only=True)` can read them."""

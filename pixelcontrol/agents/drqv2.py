@@ -1,0 +1,179 @@
+"""DrQ-v2: DDPG from pixels with random shifts, n-step returns and decaying exploration noise.
+
+Read `update` beside the paper's Algorithm 1. Where the paper and the official code differ we follow the code,
+because it produced the published curves; each such place says "departure".
+
+The rows of the paper's Figure 9 that are built on DDPG are settings of this agent (see `config.PRESETS`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor
+
+from pixelcontrol.augment import random_shift
+from pixelcontrol.distributions import noisy_action
+from pixelcontrol.networks import ConvEncoder, DeterministicActor, TwinCritic, ema_update, initialise
+from pixelcontrol.schedules import linear_schedule
+from pixelcontrol.settings import setting
+from pixelcontrol.types import Transitions
+
+
+@dataclass(frozen=True)
+class DrQV2Settings:
+    """What can be chosen about the agent. Defaults are Table 2 of the paper."""
+
+    learning_rate: float = setting(1e-4, "Adam's step size, for all networks", "Table 2")
+    critic_tau: float = setting(0.01, "rate at which the target critic follows the critic", "Table 2")
+    feature_dim: int = setting(50, "width of the trunks' output", "Table 2")
+    hidden_dim: int = setting(1024, "width of the hidden layers", "Table 2")
+    stddev_initial: float = setting(1.0, "exploration noise at the start", "Table 2")
+    stddev_final: float = setting(0.1, "exploration noise after the decay", "Table 2")
+    stddev_duration: int = setting(
+        500_000,
+        "agent steps over which the noise decays; easy tasks 100k, hard tasks 2M",
+        "Table 2; the unit, agent steps, is the official code's",
+    )
+    stddev_clip: float = setting(
+        0.3, "bound of the noise in both losses; exploration is not clipped", "Table 2, official code"
+    )
+    exploration_steps: int = setting(
+        2_000, "agent steps with uniformly random actions at the start", "Table 2"
+    )
+    shift_pad: int = setting(4, "random shifts of up to this many pixels each way", "section 3.1")
+    conv_filters: int = setting(32, "channels of each convolution", "SAC-AE's encoder, section 3.1")
+    conv_strides: tuple[int, ...] = setting((2, 1, 1, 1), "strides of the 3x3 convolutions", "as above")
+
+
+class DrQV2:
+    """The agent: an encoder, a deterministic actor, two critics and their slowly moving copies."""
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, int, int],
+        action_dim: int,
+        settings: DrQV2Settings,
+        *,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) of a stack."""
+        self.settings = settings
+        self.device = device
+        self.action_dim = action_dim
+
+        # Weights are drawn on the CPU, so that a seed means the same network on every device.
+        self.encoder = ConvEncoder(observation_shape, settings.conv_filters, settings.conv_strides)
+        sizes = (self.encoder.feature_count, action_dim, settings.feature_dim, settings.hidden_dim)
+        self.actor = DeterministicActor(*sizes)
+        self.critic = TwinCritic(*sizes)
+        weights = torch.Generator().manual_seed(seed)
+        for network in (self.encoder, self.actor, self.critic):
+            initialise(network, weights)
+            network.to(device)
+        self.target_critic = deepcopy(self.critic).requires_grad_(False)
+
+        adam = partial(
+            torch.optim.Adam, lr=settings.learning_rate, fused=True, capturable=device.type == "cuda"
+        )
+        # One optimiser for critic and encoder: Adam treats every parameter alone, so it equals the official two.
+        self.critic_optimiser = adam([*self.critic.parameters(), *self.encoder.parameters()])
+        self.actor_optimiser = adam(self.actor.parameters())
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    def std(self, agent_step: Int64[Tensor, ""]) -> Float32[Tensor, ""]:
+        """Return the standard deviation of the exploration noise (Eq. 3; see `linear_schedule`)."""
+        s = self.settings
+        return linear_schedule(agent_step, s.stddev_initial, s.stddev_final, s.stddev_duration)
+
+    @torch.no_grad()
+    def act(
+        self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int
+    ) -> Float32[Tensor, "worlds action"]:
+        """Choose exploring actions: uniform at first, then the policy's with unclipped noise."""
+        if agent_step < self.settings.exploration_steps:
+            shape = (observation.shape[0], self.action_dim)
+            return 2.0 * torch.rand(shape, generator=self.generator, device=self.device) - 1.0
+        std = self.std(torch.tensor(agent_step, device=self.device))
+        return noisy_action(self.actor(self.encoder(observation)), std, self.generator)
+
+    @torch.no_grad()
+    def act_greedily(
+        self, observation: UInt8[Tensor, "worlds channels height width"]
+    ) -> Float32[Tensor, "worlds action"]:
+        """Choose the policy's mean actions."""
+        return self.actor(self.encoder(observation))
+
+    def update(self, batch: Transitions, agent_step: Int64[Tensor, ""]) -> dict[str, Tensor]:
+        """Update critic, encoder, actor and target critic once (Algorithm 1).
+
+        Departures from the printed algorithm, all as in the official code: one batch and one shift serve both
+        losses, and the actor sees the features from before the encoder's step.
+        """
+        std = self.std(agent_step)
+        observation = random_shift(batch.observation, self.settings.shift_pad, self.generator)
+        next_observation = random_shift(batch.next_observation, self.settings.shift_pad, self.generator)
+        features = self.encoder(observation)
+        with torch.no_grad():
+            next_features = self.encoder(next_observation)
+        metrics = self.update_critic(features, batch, next_features, std)
+        metrics |= self.update_actor(features.detach(), std)
+        ema_update(self.target_critic.parameters(), self.critic.parameters(), self.settings.critic_tau)
+        return metrics
+
+    def update_critic(
+        self, features: Tensor, batch: Transitions, next_features: Tensor, std: Float32[Tensor, ""]
+    ) -> dict[str, Tensor]:
+        """Minimise Eq. 1 with respect to the critic and, through `features`, the encoder."""
+        with torch.no_grad():
+            next_action = noisy_action(
+                self.actor(next_features), std, self.generator, self.settings.stddev_clip
+            )
+            next_value = torch.minimum(*self.target_critic(next_features, next_action))
+            target = batch.reward + batch.discount * next_value
+
+        q1, q2 = self.critic(features, batch.action)
+        loss = F.mse_loss(q1, target) + F.mse_loss(q2, target)
+        self.critic_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.critic_optimiser.step()
+        return {"critic_loss": loss.detach(), "q_mean": q1.detach().mean(), "target_mean": target.mean()}
+
+    def update_actor(self, features: Tensor, std: Float32[Tensor, ""]) -> dict[str, Tensor]:
+        """Minimise Eq. 2 with respect to the actor alone."""
+        action = noisy_action(self.actor(features), std, self.generator, self.settings.stddev_clip)
+        loss = -torch.minimum(*self.critic(features, action)).mean()
+        self.actor_optimiser.zero_grad(set_to_none=True)
+        # The critic is a judge here: its own gradients are neither wanted nor computed.
+        loss.backward(inputs=list(self.actor.parameters()))
+        self.actor_optimiser.step()
+        return {"actor_loss": loss.detach(), "std": std}
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "encoder": self.encoder,
+            "actor": self.actor,
+            "critic": self.critic,
+            "target_critic": self.target_critic,
+            "critic_optimiser": self.critic_optimiser,
+            "actor_optimiser": self.actor_optimiser,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, optimisers and random state."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        return state | {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.generator.set_state(state["generator"].cpu())

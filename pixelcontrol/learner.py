@@ -1,0 +1,88 @@
+"""Runs an agent's update: precision, and on a GPU one CUDA graph per update.
+
+The graph holds sampling, shifting, both losses, the optimisers and the moving average: one launch, and nothing
+on the host but the count of steps. The same update runs step by step on a CPU, slower and equal.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pixelcontrol.replay import Replay
+from pixelcontrol.types import Agent
+
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+
+# Updates that run before the capture: they create the optimisers' state and let cuDNN choose its algorithms.
+WARM_UP_UPDATES = 3
+
+
+def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
+    """Return the precision to use and why.
+
+    bf16 keeps weights, optimisers, targets and losses in fp32; only products are rounded.
+
+    Raises:
+        ValueError: this device cannot do what is wanted.
+    """
+    if device.type == "cuda":
+        if wanted == "auto":
+            return (
+                ("bf16", "the fastest") if torch.cuda.is_bf16_supported() else ("fp32", "no bf16 on this GPU")
+            )
+        return wanted, "as asked"
+    native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if wanted == "auto":
+        return ("bf16", "native on this CPU") if native else ("fp32", "this CPU has no native bf16")
+    if wanted == "tf32":
+        raise ValueError("precision tf32 exists on NVIDIA GPUs only; on a CPU choose fp32, bf16 or auto")
+    if wanted == "bf16" and not native:
+        return wanted, "as asked, though this CPU emulates it slowly"
+    return wanted, "as asked"
+
+
+class Learner:
+    """Updates one agent from one replay."""
+
+    def __init__(
+        self, agent: Agent, replay: Replay, *, batch_size: int, precision: str, device: torch.device
+    ) -> None:
+        """Prepare updates at `precision`, one of "fp32", "tf32", "bf16" (see `choose_precision`)."""
+        self.agent, self.replay = agent, replay
+        self.batch_size, self.device = batch_size, device
+        self.bf16 = precision == "bf16"
+        if device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+            torch.backends.cudnn.benchmark = True
+        # The step is read on the device, so that a captured update follows it.
+        self.agent_step = torch.zeros((), dtype=torch.int64, device=device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.graph_metrics: dict[str, Tensor] = {}
+        self.capturable = device.type == "cuda" and replay.images.is_cuda
+        self.updates_run = 0
+
+    def update(self, agent_step: int) -> dict[str, Tensor]:
+        """Draw one batch and learn from it; the metrics stay on the device."""
+        self.agent_step.fill_(agent_step)
+        if self.capturable and self.graph is None and self.updates_run >= WARM_UP_UPDATES:
+            self._capture()
+        self.updates_run += 1
+        if self.graph is not None:
+            self.graph.replay()
+            return self.graph_metrics
+        return self._update_once()
+
+    def _update_once(self) -> dict[str, Tensor]:
+        batch = self.replay.sample(self.batch_size)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.agent.update(batch, self.agent_step)
+
+    def _capture(self) -> None:
+        """Record one update as a graph; recording itself changes no weight."""
+        graph = torch.cuda.CUDAGraph()
+        for generator in (self.replay.generator, self.agent.generator):
+            graph.register_generator_state(generator)
+        with torch.cuda.graph(graph):
+            self.graph_metrics = self._update_once()
+        self.graph = graph

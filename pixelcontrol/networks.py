@@ -1,0 +1,115 @@
+"""The neural networks that all agents share (paper, section 3.1 and Table 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import sqrt
+
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor, nn
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw orthogonal weights for every layer of `module`, with zero biases (the official code's scheme).
+
+    Convolutions are flattened to a matrix and have gain √2; linear layers, outputs included, have gain 1.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            gain = sqrt(2.0) if isinstance(layer, nn.Conv2d) else 1.0
+            weight = nn.init.orthogonal_(torch.empty(layer.weight.shape), gain, generator=generator)
+            layer.weight.data.copy_(weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+class ConvEncoder(nn.Module):
+    """Four 3x3 convolutions without padding, ReLU after each (SAC-AE's encoder, as DrQ-v2 uses it).
+
+    Departure: features are flattened pixel by pixel instead of channel by channel. That is the order in which
+    channels-last memory already lies, and a mere renaming of the next layer's inputs.
+
+    Attributes:
+        feature_count: how many features `forward` returns; 39,200 for 84x84 images.
+    """
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, int, int],
+        filters: int = 32,
+        strides: Sequence[int] = (2, 1, 1, 1),
+    ) -> None:
+        super().__init__()
+        channels, height, width = observation_shape
+        layers: list[nn.Module] = []
+        for stride in strides:
+            layers += [nn.Conv2d(channels, filters, 3, stride), nn.ReLU()]
+            channels, height, width = filters, (height - 3) // stride + 1, (width - 3) // stride + 1
+        if height < 1 or width < 1:
+            raise ValueError(
+                f"images of {observation_shape[1]}x{observation_shape[2]} pixels vanish in {len(strides)} "
+                f"convolutions with strides {tuple(strides)}; use larger images or smaller strides"
+            )
+        self.convolutions = nn.Sequential(*layers)
+        self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.feature_count = filters * height * width
+
+    def forward(self, observation: UInt8[Tensor, "batch channels height width"]) -> Tensor:
+        """Return the (batch, feature_count) features of observations with values in 0..255."""
+        # channels_last before the cast: the layout is free to choose while values are one byte
+        pixels = observation.contiguous(memory_format=torch.channels_last).float() / 255.0 - 0.5
+        features = self.convolutions(pixels)
+        return features.permute(0, 2, 3, 1).flatten(1)
+
+
+def projection(feature_count: int, feature_dim: int) -> nn.Sequential:
+    """Linear, LayerNorm, tanh: from the encoder's features to a small vector in [-1, 1] (the "trunk")."""
+    return nn.Sequential(nn.Linear(feature_count, feature_dim), nn.LayerNorm(feature_dim), nn.Tanh())
+
+
+def mlp(inputs: int, hidden_dim: int, outputs: int) -> nn.Sequential:
+    """Two hidden ReLU layers of equal width."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden_dim),
+        nn.ReLU(),
+        nn.Linear(hidden_dim, hidden_dim),
+        nn.ReLU(),
+        nn.Linear(hidden_dim, outputs),
+    )
+
+
+class DeterministicActor(nn.Module):
+    """Maps encoder features to the mean action, in [-1, 1]."""
+
+    def __init__(self, feature_count: int, action_dim: int, feature_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.trunk = projection(feature_count, feature_dim)
+        self.policy = mlp(feature_dim, hidden_dim, action_dim)
+
+    def forward(self, features: Tensor) -> Float32[Tensor, "batch action"]:
+        """Return the mean action for (batch, feature_count) features."""
+        return self.policy(self.trunk(features)).float().tanh()
+
+
+class TwinCritic(nn.Module):
+    """Two Q-functions behind one trunk of their own (clipped double Q-learning, paper below Eq. 1)."""
+
+    def __init__(self, feature_count: int, action_dim: int, feature_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.trunk = projection(feature_count, feature_dim)
+        self.q1 = mlp(feature_dim + action_dim, hidden_dim, 1)
+        self.q2 = mlp(feature_dim + action_dim, hidden_dim, 1)
+
+    def forward(
+        self, features: Tensor, action: Float32[Tensor, "batch action"]
+    ) -> tuple[Float32[Tensor, " batch"], Float32[Tensor, " batch"]]:
+        """Return both values of (batch, feature_count) features with actions."""
+        inputs = torch.cat([self.trunk(features), action], dim=-1)
+        return self.q1(inputs).float().squeeze(-1), self.q2(inputs).float().squeeze(-1)
+
+
+@torch.no_grad()
+def ema_update(target: Iterable[Tensor], source: Iterable[Tensor], tau: float) -> None:
+    """Move every target parameter by the fraction `tau` toward its source (paper, Algorithm 1)."""
+    torch._foreach_lerp_(list(target), list(source), tau)

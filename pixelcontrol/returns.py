@@ -1,0 +1,36 @@
+"""Returns over several steps, as pure functions of tensors."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float32, Int64
+from torch import Tensor
+
+
+def n_step_return(
+    reward: Float32[Tensor, "batch n"],
+    discount: Float32[Tensor, "batch n"],
+    same_episode: Bool[Tensor, "batch n"],
+    gamma: float,
+) -> tuple[Float32[Tensor, " batch"], Float32[Tensor, " batch"], Int64[Tensor, " batch"]]:
+    """Sum up to n discounted rewards, and stop early where the episode stops (paper, below Eq. 1).
+
+    Column i describes the row i + 1 steps after the start. With rewards r1, r2, ... and environment discounts
+    d1, d2, ... (0 only at a true end), the return is r1 + γ·d1·r2 + γ²·d1·d2·r3 + ..., over h <= n rows.
+
+    Args:
+        reward: reward of each row.
+        discount: environment discount of each row, without γ.
+        same_episode: False where a row starts another episode; that row and all after it are left out.
+        gamma: γ, the agent's discount per agent step.
+
+    Returns:
+        The return; γ^h times the product of the discounts, by which the value of the next observation is to be
+        multiplied; and h, the number of rows that were summed, which is where that observation is found.
+    """
+    inside = same_episode.cumprod(dim=1).bool()
+    # discount of the value after i rows; rows outside of the episode leave it as it is
+    through = torch.where(inside, gamma * discount, 1.0).cumprod(dim=1)
+    before = torch.cat([torch.ones_like(through[:, :1]), through[:, :-1]], dim=1)
+    total = torch.where(inside, before * reward, 0.0).sum(dim=1)
+    return total, through[:, -1], inside.sum(dim=1)

@@ -1,0 +1,84 @@
+"""Where the replay's images live: on the GPU, in RAM, or in a file, by what is free.
+
+One image of 84x84 takes 21,168 bytes and is stored once, so a million transitions take 21.4 GB; the official
+code, which stores whole observations, takes 63.5 GB.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+
+# What a run needs beside its replay: weights, batches and activations on a GPU; those or the workers in RAM.
+RESERVE_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A place for the images: "gpu", "ram" or "disk", with its size in bytes and the reason for it."""
+
+    tier: str
+    size_bytes: int
+    reason: str
+
+
+def available_ram_bytes() -> int:
+    """Return the memory that can still be taken: the system's, or this container's limit if that is tighter."""
+    available = psutil.virtual_memory().available
+    for limit, usage in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        if Path(limit).exists() and (text := Path(limit).read_text().strip()) != "max":
+            available = min(available, int(text) - int(Path(usage).read_text()))
+    return available
+
+
+def choose(shape: tuple[int, ...], device: torch.device, directory: Path) -> Storage:
+    """Choose the fastest place with room for a uint8 array of `shape`.
+
+    Args:
+        shape: of the images, (rows, worlds, 3, height, width).
+        device: where the agent learns.
+        directory: where a file would be put.
+
+    Raises:
+        ValueError: it fits nowhere; names what is needed and what is free.
+    """
+    size = prod(shape)
+    free: dict[str, int] = {}
+    if device.type == "cuda":
+        free["gpu"] = torch.cuda.mem_get_info(device)[0] - RESERVE_BYTES
+    free["ram"] = available_ram_bytes() - RESERVE_BYTES
+    disk = os.statvfs(directory)
+    free["disk"] = disk.f_bavail * disk.f_frsize - RESERVE_BYTES
+    words = ", ".join(f"{max(room, 0) / 1e9:.1f} GB free on {tier}" for tier, room in free.items())
+    for tier, room in free.items():
+        if size <= room:
+            return Storage(tier, size, words)
+    raise ValueError(
+        f"the replay needs {size / 1e9:.1f} GB, but there are only {words} (after {RESERVE_BYTES / 1e9:.1f} GB "
+        "for everything else); lower --replay-capacity or --image-size"
+    )
+
+
+def allocate(shape: tuple[int, ...], storage: Storage, device: torch.device, directory: Path) -> Tensor:
+    """Allocate uint8 images of `shape`.
+
+    RAM is reserved at once but taken as rows are written. A file is allocated on disk first: writing into a
+    sparse map on a full disk would kill the process.
+    """
+    if storage.tier == "gpu":
+        return torch.empty(shape, dtype=torch.uint8, device=device)
+    if storage.tier == "ram":
+        return torch.empty(shape, dtype=torch.uint8)
+    path = directory / "replay_images.bin"
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, storage.size_bytes)
+    return torch.from_file(str(path), shared=True, size=storage.size_bytes, dtype=torch.uint8).view(shape)
