@@ -1,0 +1,195 @@
+"""Reads what training left behind, and finds what must be said before it is averaged.
+
+A run is one agent, one task, one seed. Its evaluations are rows of a CSV file: `eval.csv` in its run directory,
+or a tidy table that holds the rows of many runs, as `results/` does. Both are read the same way, because every
+row names its run. `notices` then lists what a reader of any average over these runs has to know.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+EVAL_COLUMNS = (
+    *("agent", "task", "seed", "frame", "agent_step", "update", "hour"),
+    *("episode_return", "episode_return_std", "episodes", "renderer", "precision", "envs", "commit"),
+)
+"""The columns of every table of evaluations, here and in `results/`. `frame` counts
+environment frames; `hour`, hours of training so far; `episode_return` is the mean over `episodes` evaluation episodes."""
+
+CONDITIONS = ("renderer", "precision", "envs", "commit")
+"""What runs that are averaged or compared should have in common."""
+
+FEWEST_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """The evaluations of one agent on one task from one seed.
+
+    Attributes:
+        agent: for example "drqv2".
+        task: for example "cheetah_run".
+        seed: the run's own.
+        frame: (evaluations,) int64, strictly rising.
+        hour: (evaluations,) float64, hours of training.
+        episode_return: (evaluations,) float64, mean over the evaluation's episodes.
+        conditions: for each name of `CONDITIONS`, the value the run had; several, joined with "+", if it was
+            resumed under others.
+        path: the CSV file it was read from.
+    """
+
+    agent: str
+    task: str
+    seed: int
+    frame: np.ndarray
+    hour: np.ndarray
+    episode_return: np.ndarray
+    conditions: dict[str, str]
+    path: Path
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """The `config.json` beside the CSV file, or None when the run's directory is not at hand."""
+        path = self.path.parent / "config.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def __str__(self) -> str:
+        return f"{self.agent} on {self.task}, seed {self.seed}"
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file that a run writes, one dict per row.
+
+    A last line that does not end in a newline was cut by a kill: it is left out, with a warning.
+
+    Raises:
+        ValueError: a line inside the file has too few or too many fields.
+    """
+    text = path.read_text(encoding="utf-8")
+    whole, _, partial = text.rpartition("\n")
+    if partial:
+        warnings.warn(f"{path}: left out the partial last line {partial[:40]!r}", stacklevel=2)
+    reader = csv.DictReader(io.StringIO(whole))
+    rows = list(reader)
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise ValueError(
+                f"{path}, line {number}: expected {len(reader.fieldnames or ())} fields as in the header; "
+                "repair or remove the line"
+            )
+    return rows
+
+
+def read_runs(paths: Iterable[Path | str]) -> list[Run]:
+    """Read every run found at `paths`, sorted by agent, task and seed.
+
+    Args:
+        paths: run directories, directories that hold some at any depth, or CSV files with `EVAL_COLUMNS`.
+
+    Raises:
+        FileNotFoundError: nothing at a path holds evaluations.
+        ValueError: a broken line, frames that do not rise, or one seed that comes twice.
+    """
+    files = {file.resolve(): file for path in paths for file in _eval_files(Path(path))}
+    runs = [run for file in files.values() for run in _runs_in(file)]
+    runs.sort(key=_identity)
+    for run, other in pairwise(runs):
+        if _identity(run) == _identity(other):
+            raise ValueError(
+                f"{run} comes twice, from {run.path} and from {other.path}: a copy is no second seed; "
+                "leave one of them out"
+            )
+    return runs
+
+
+def notices(runs: Sequence[Run]) -> list[str]:
+    """What must be said beside any average or comparison of `runs`, one sentence each, worst first."""
+    said = []
+    seeds = Counter((run.agent, run.task) for run in runs)
+    if few := [f"{agent} on {task} ({n})" for (agent, task), n in seeds.items() if n < FEWEST_SEEDS]:
+        said.append(f"Fewer than three seeds: {_some(few)}.")
+    last = {task: [int(run.frame[-1]) for run in runs if run.task == task] for _, task in seeds}
+    if uneven := [
+        f"{task} ({short_count(min(ends))} to {short_count(max(ends))})"
+        for task, ends in last.items()
+        if min(ends) < 0.99 * max(ends)
+    ]:
+        said.append(f"Unequal frame counts, each mean ends with its shortest run: {_some(uneven)}.")
+    for name in CONDITIONS:
+        values = Counter(run.conditions[name] for run in runs)
+        if len(values) > 1:
+            mixed = [f"{value or 'not recorded'} ({n} runs)" for value, n in values.most_common()]
+            said.append(f"Mixed {name}: {_some(mixed)}.")
+    return said
+
+
+def short_count(number: float) -> str:
+    """A count as people say it: 950, 20k, 1.5M."""
+    for size, suffix in ((1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{suffix}"
+    return f"{number:.3g}"
+
+
+def _some(items: list[str], most: int = 6) -> str:
+    """The items as one phrase, cut after `most` of them."""
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def _identity(run: Run) -> tuple[str, str, int]:
+    return run.agent, run.task, run.seed
+
+
+def _eval_files(path: Path) -> list[Path]:
+    """The CSV files with evaluations at or beneath `path`."""
+    candidates = sorted(path.rglob("*.csv")) if path.is_dir() else [path] if path.exists() else []
+    found = [file for file in candidates if _has_evaluations(file)]
+    if not found:
+        raise FileNotFoundError(
+            f"{path} holds no evaluations: expected a run directory, a directory of run directories, or a CSV "
+            f"file with the columns {', '.join(EVAL_COLUMNS)}"
+        )
+    return found
+
+
+def _has_evaluations(file: Path) -> bool:
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        return set(EVAL_COLUMNS) <= set(lines.readline().strip().split(","))
+
+
+def _runs_in(file: Path) -> Iterator[Run]:
+    rows = read_table(file)
+    if not rows:
+        warnings.warn(f"{file}: no evaluation yet", stacklevel=2)
+
+    def identity(row: dict[str, str]) -> tuple[str, str, int]:
+        return row["agent"], row["task"], int(row["seed"])
+
+    for (agent, task, seed), group in groupby(sorted(rows, key=identity), key=identity):
+        mine = list(group)
+        run = Run(
+            agent=agent,
+            task=task,
+            seed=seed,
+            frame=np.array([int(row["frame"]) for row in mine]),
+            hour=np.array([float(row["hour"]) for row in mine]),
+            episode_return=np.array([float(row["episode_return"]) for row in mine]),
+            conditions={name: "+".join(dict.fromkeys(row[name] for row in mine)) for name in CONDITIONS},
+            path=file,
+        )
+        if (np.diff(run.frame) <= 0).any():
+            raise ValueError(
+                f"{file}: the frames of {run} do not rise; a resume must cut the table back to its checkpoint"
+            )
+        yield run

@@ -1,0 +1,55 @@
+"""A writer of run directories, so that the tests can say in numbers what training would have left behind."""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from pixelcontrol.experiments.runs import EVAL_COLUMNS
+
+WriteRun = Callable[..., Path]
+
+
+@pytest.fixture
+def write_run(tmp_path) -> WriteRun:
+    """Returns a function that writes one run directory and returns its path."""
+
+    def write(
+        agent: str = "drqv2",
+        task: str = "cheetah_run",
+        seed: int = 0,
+        returns: Sequence[float] = (0.0, 100.0, 200.0),
+        every_frames: int = 10_000,
+        frames_per_second: float = 100.0,
+        **changes: str | int,
+    ) -> Path:
+        directory = tmp_path / "runs" / f"{agent}_{task}_{seed}"
+        directory.mkdir(parents=True)
+        conditions = {"renderer": "warp", "precision": "float32", "envs": 16, "commit": "abc1234"} | changes
+        with (directory / "eval.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, EVAL_COLUMNS, lineterminator="\n")
+            table.writeheader()
+            for i, value in enumerate(returns):
+                frame = i * every_frames
+                table.writerow(
+                    {
+                        "agent": agent,
+                        "task": task,
+                        "seed": seed,
+                        "frame": frame,
+                        "agent_step": frame // 2,
+                        "update": frame // 4,
+                        "hour": frame / frames_per_second / 3600,
+                        "episode_return": value,
+                        "episode_return_std": 1.0,
+                        "episodes": 10,
+                        **conditions,
+                    }
+                )
+        config = {"agent": agent, "task": task, "seed": seed, "frames": (len(returns) - 1) * every_frames}
+        (directory / "config.json").write_text(json.dumps(config | conditions))
+        return directory
+
+    return write

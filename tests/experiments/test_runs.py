@@ -1,0 +1,116 @@
+"""Reading runs, refusing broken ones, and saying what must be said of them."""
+
+import shutil
+
+import pytest
+
+from pixelcontrol.experiments.runs import notices, read_runs, read_table, short_count
+
+
+def test_reads_a_run_directory(write_run):
+    (run,) = read_runs([write_run(seed=3, returns=[1.5, 20.0], frames_per_second=100)])
+    assert (run.agent, run.task, run.seed) == ("drqv2", "cheetah_run", 3)
+    assert run.frame.tolist() == [0, 10_000]
+    assert run.hour.tolist() == pytest.approx([0, 100 / 3600])
+    assert run.episode_return.tolist() == [1.5, 20.0]
+    assert run.conditions == {"renderer": "warp", "precision": "float32", "envs": "16", "commit": "abc1234"}
+    assert run.config is not None
+    assert run.config["frames"] == 10_000
+
+
+def test_reads_a_directory_of_runs_and_ignores_other_tables(write_run):
+    directory = write_run(seed=1)
+    write_run(seed=0)
+    (directory / "train.csv").write_text("agent,task,seed,frame,episode_return\ndrqv2,cheetah_run,1,2,3\n")
+    assert [run.seed for run in read_runs([directory.parent])] == [0, 1]
+
+
+def test_a_tidy_table_of_many_runs_reads_like_their_directories(write_run, tmp_path):
+    directories = [write_run(seed=seed, returns=[seed, 10.0 * seed]) for seed in (0, 1)]
+    lines = [line for d in directories for line in (d / "eval.csv").read_text().splitlines()]
+    header, rows = lines[0], [line for line in lines if line != lines[0]]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join([header, *rows]) + "\n")
+    assert [run.episode_return.tolist() for run in read_runs([table])] == [[0, 0], [1, 10]]
+
+
+def test_the_same_path_given_twice_is_one_run(write_run):
+    directory = write_run()
+    assert len(read_runs([directory, directory.parent])) == 1
+
+
+def test_a_copy_is_no_second_seed(write_run):
+    directory = write_run()
+    shutil.copytree(directory, directory.parent / "copy")
+    with pytest.raises(ValueError, match="drqv2 on cheetah_run, seed 0 comes twice"):
+        read_runs([directory.parent])
+
+
+def test_a_partial_last_line_is_left_out_with_a_word(write_run):
+    directory = write_run(returns=[1.0, 2.0, 3.0])
+    file = directory / "eval.csv"
+    file.write_text(file.read_text()[:-30])
+    with pytest.warns(UserWarning, match="partial last line"):
+        (run,) = read_runs([directory])
+    assert run.episode_return.tolist() == [1, 2]
+
+
+def test_a_run_without_evaluations_yet_is_left_out_with_a_word(write_run):
+    directory = write_run(returns=[])
+    with pytest.warns(UserWarning, match="no evaluation yet"):
+        assert read_runs([directory]) == []
+
+
+def test_a_broken_line_is_named(tmp_path):
+    file = tmp_path / "train.csv"
+    file.write_text("a,b\n1,2\n3\n5,6\n")
+    with pytest.raises(ValueError, match=r"train.csv, line 3: expected 2 fields"):
+        read_table(file)
+
+
+def test_frames_that_do_not_rise_are_refused(write_run):
+    directory = write_run(returns=[1.0, 2.0])
+    file = directory / "eval.csv"
+    file.write_text(file.read_text() + file.read_text().splitlines()[-1] + "\n")
+    with pytest.raises(ValueError, match="do not rise"):
+        read_runs([directory])
+
+
+def test_nothing_to_read_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no evaluations"):
+        read_runs([tmp_path / "absent"])
+    with pytest.raises(FileNotFoundError, match="holds no evaluations"):
+        read_runs([tmp_path])
+
+
+def test_three_equal_seeds_need_no_notice(write_run):
+    assert notices(read_runs([write_run(seed=seed) for seed in range(3)])) == []
+
+
+def test_few_seeds_are_said(write_run):
+    paths = [write_run(seed=seed) for seed in range(3)] + [write_run(agent="sac")]
+    assert notices(read_runs(paths)) == ["Fewer than three seeds: sac on cheetah_run (1)."]
+
+
+def test_unequal_frame_counts_are_said(write_run):
+    paths = [write_run(seed=seed, returns=[0.0] * (3 + seed)) for seed in range(3)]
+    assert notices(read_runs(paths)) == [
+        "Unequal frame counts, each mean ends with its shortest run: cheetah_run (20k to 40k)."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("renderer", "opengl"), ("precision", "bf16"), ("envs", 1), ("commit", "")]
+)
+def test_mixed_conditions_are_said(write_run, name, value):
+    paths = [write_run(seed=seed, **({name: value} if seed == 1 else {})) for seed in range(3)]
+    (notice,) = notices(read_runs(paths))
+    assert notice.startswith(f"Mixed {name}: ")
+    assert f"{value or 'not recorded'} (1 runs)" in notice
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(950, "950"), (20_000, "20k"), (1_500_000, "1.5M"), (2_980_000, "2.98M")]
+)
+def test_short_count(number, text):
+    assert short_count(number) == text
