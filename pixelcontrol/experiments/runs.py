@@ -24,8 +24,8 @@ EVAL_COLUMNS = (
     *("agent", "task", "seed", "frame", "agent_step", "update", "hour"),
     *("episode_return", "episode_return_std", "episodes", "renderer", "precision", "envs", "commit"),
 )
-"""The columns of every table of evaluations, here and in `results/`. `frame` counts
-environment frames; `hour`, hours of training so far; `episode_return` is the mean over `episodes` evaluation episodes."""
+"""The columns of every table of evaluations, here and in `results/`. `frame` counts environment frames, `hour`
+is hours of training so far, `episode_return` is the mean over the evaluation's `episodes`."""
 
 CONDITIONS = ("renderer", "precision", "envs", "commit")
 """What runs that are averaged or compared should have in common."""

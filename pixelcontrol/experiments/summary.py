@@ -1,0 +1,203 @@
+"""From runs to numbers: the curves, scores and comparisons that figures draw and reports tabulate.
+
+Evaluations of one group of runs need not fall on the same frames (16 worlds step 32 frames at a time, one world
+2), so runs are first brought onto common frames by `align`. Runs that do share their frames pass through it
+unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pixelcontrol.experiments.published import Published, max_return, published_at
+from pixelcontrol.experiments.runs import Run
+from pixelcontrol.experiments.statistics import bootstrap_interval, dead_seeds, mean_interval
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What one agent reached over training, on one task or averaged over several.
+
+    Attributes:
+        agent: for example "drqv2".
+        task: for example "cheetah_run"; "average" for a mean over tasks.
+        frame: (points,) int64.
+        hour: (points,) float64, mean over runs of the hours they took to get there.
+        mean: (points,) float64.
+        low: (points,) float64, lower end of the 95 % interval; NaN where there is one seed.
+        high: (points,) float64, upper end.
+        returns: (runs, points) float64, what was averaged.
+    """
+
+    agent: str
+    task: str
+    frame: np.ndarray
+    hour: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    returns: np.ndarray
+
+
+@dataclass(frozen=True)
+class Score:
+    """Where one agent ended on one task, at the last frame that all of its seeds reached.
+
+    Attributes:
+        agent: for example "drqv2".
+        task: for example "cheetah_run".
+        seeds: number of runs.
+        frame: the last common frame.
+        mean: mean final return over seeds.
+        low: lower end of its 95 % interval; NaN for one seed.
+        high: upper end.
+        dead: number of seeds that never learned, or None when no reference is known for the task.
+        reference: the return of which a dead seed has less than a tenth.
+        frames_per_second: mean over seeds, from the hours of training; NaN when no time was recorded.
+        published: the cited figure of the same agent nearest before that frame, or None.
+    """
+
+    agent: str
+    task: str
+    seeds: int
+    frame: int
+    mean: float
+    low: float
+    high: float
+    dead: int | None
+    reference: float | None
+    frames_per_second: float
+    published: Published | None
+
+
+def groups(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
+    """The runs of each (agent, task), in order of first appearance."""
+    grouped: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        grouped.setdefault((run.agent, run.task), []).append(run)
+    return grouped
+
+
+def align(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bring runs onto common frames: those of the run with the fewest evaluations, as far as all of them reach.
+
+    Values in between are interpolated linearly; nothing is extrapolated.
+
+    Returns:
+        frame (points,); hour (runs, points); episode return (runs, points).
+    """
+    start, end = max(run.frame[0] for run in runs), min(run.frame[-1] for run in runs)
+    coarsest = min((run.frame for run in runs), key=len)
+    frame = coarsest[(coarsest >= start) & (coarsest <= end)]
+    hour = np.array([np.interp(frame, run.frame, run.hour) for run in runs])
+    returns = np.array([np.interp(frame, run.frame, run.episode_return) for run in runs])
+    return frame, hour, returns
+
+
+def task_curves(runs: Sequence[Run]) -> list[Curve]:
+    """One curve for every agent and task, with Student-t intervals over seeds (Figures 3 to 8 of the paper)."""
+    curves = []
+    for (agent, task), group in groups(runs).items():
+        frame, hour, returns = align(group)
+        mean, low, high = mean_interval(returns)
+        curves.append(Curve(agent, task, frame, hour.mean(axis=0), mean, low, high, returns))
+    return curves
+
+
+def average_curves(runs: Sequence[Run]) -> list[Curve]:
+    """One curve for every agent, the mean over tasks of the mean over seeds (Figure 1a of the paper).
+
+    Every task counts the same, however many seeds it has. The intervals come from the stratified bootstrap, for
+    which Student's t has no counterpart. Returns are in fractions of the task's highest, because reach_duplo's
+    is not 1000.
+    """
+    runs = comparable(runs)
+    curves = []
+    for agent in dict.fromkeys(run.agent for run in runs):
+        mine = [run for run in runs if run.agent == agent]
+        frame, hour, returns = align(mine)
+        scores = returns / [[_highest(run)] for run in mine]
+        task_of = np.array([run.task for run in mine])
+        by_task = [scores[task_of == task] for task in dict.fromkeys(task_of)]
+        low, high = bootstrap_interval(_mean_over_tasks, by_task)
+        hours = np.mean([hour[task_of == task].mean(axis=0) for task in dict.fromkeys(task_of)], axis=0)
+        curves.append(Curve(agent, "average", frame, hours, _mean_over_tasks(by_task), low, high, scores))
+    return curves
+
+
+def scores(runs: Sequence[Run]) -> list[Score]:
+    """One row for every agent and task: the final return beside what was published for it."""
+    rows = []
+    for (agent, task), group in groups(runs).items():
+        frame, _, returns = align(group)
+        mean, low, high = mean_interval(returns[:, -1])
+        reference = reference_return(task, int(frame[-1]), runs)
+        rows.append(
+            Score(
+                agent=agent,
+                task=task,
+                seeds=len(group),
+                frame=int(frame[-1]),
+                mean=float(mean),
+                low=float(low),
+                high=float(high),
+                dead=None if reference is None else dead_seeds(returns[:, -1], reference),
+                reference=reference,
+                frames_per_second=_frames_per_second(group),
+                published=published_at(agent, task, int(frame[-1])),
+            )
+        )
+    return rows
+
+
+def reference_return(task: str, frame: int, runs: Sequence[Run]) -> float | None:
+    """What `task` is known to give after `frame` frames: the measure of a dead seed.
+
+    It is DrQ-v2's published mean at or before that frame. Where there is none, it is the best last return among
+    `runs` on the task, and None if even that is not above 0 (a tenth of it would mean nothing).
+    """
+    if published := published_at("drqv2", task, frame):
+        return published.mean
+    best = max(run.episode_return[-1] for run in runs if run.task == task)
+    return float(best) if best > 0 else None
+
+
+def comparable(runs: Sequence[Run]) -> list[Run]:
+    """The runs on tasks that every agent was run on and whose highest return is known.
+
+    Only these can be averaged over tasks; whoever averages says which tasks were left out.
+    """
+    agents = {run.agent for run in runs}
+    tasks = {
+        task
+        for task in {run.task for run in runs}
+        if max_return(task) and {run.agent for run in runs if run.task == task} == agents
+    }
+    return [run for run in runs if run.task in tasks]
+
+
+def final_scores(runs: Sequence[Run]) -> dict[str, list[np.ndarray]]:
+    """Normalised final returns for the statistics over tasks: for each agent, one array per comparable task."""
+    final: dict[str, list[np.ndarray]] = {}
+    by_task = sorted(groups(comparable(runs)).items(), key=lambda item: item[0][1])
+    for (agent, _), group in by_task:
+        final.setdefault(agent, []).append(align(group)[2][:, -1] / _highest(group[0]))
+    return final
+
+
+def _mean_over_tasks(by_task: Sequence[np.ndarray]) -> np.ndarray:
+    return np.mean([task.mean(axis=0) for task in by_task], axis=0)
+
+
+def _highest(run: Run) -> float:
+    highest = max_return(run.task)
+    assert highest is not None, f"{run.task} has no known highest return; pass comparable runs"
+    return highest
+
+
+def _frames_per_second(group: Sequence[Run]) -> float:
+    speeds = [run.frame[-1] / run.hour[-1] / 3600 for run in group if run.hour[-1] > 0]
+    return float(np.mean(speeds)) if speeds else float("nan")

@@ -1,0 +1,95 @@
+"""Curves, scores and comparisons, against numbers worked out by hand."""
+
+import numpy as np
+import pytest
+
+from pixelcontrol.experiments.runs import read_runs
+from pixelcontrol.experiments.summary import (
+    align,
+    average_curves,
+    comparable,
+    final_scores,
+    reference_return,
+    scores,
+    task_curves,
+)
+
+
+def test_a_curve_is_the_mean_over_seeds_with_a_t_interval(write_run):
+    paths = [write_run(seed=seed, returns=[0.0, value]) for seed, value in enumerate((500, 600, 700))]
+    (curve,) = task_curves(read_runs(paths))
+    assert curve.frame.tolist() == [0, 10_000]
+    assert curve.mean.tolist() == [0, 600]
+    assert curve.high[-1] == pytest.approx(600 + 248.4138, abs=1e-3)
+    assert curve.hour[-1] == pytest.approx(100 / 3600)
+
+
+def test_a_mean_ends_with_the_shortest_run(write_run):
+    paths = [write_run(seed=0, returns=[0, 1, 2, 3]), write_run(seed=1, returns=[0, 3])]
+    (curve,) = task_curves(read_runs(paths))
+    assert curve.frame.tolist() == [0, 10_000]
+    assert curve.mean.tolist() == [0, 2]
+
+
+def test_runs_evaluated_at_other_frames_are_interpolated(write_run):
+    paths = [
+        write_run(seed=0, returns=[0, 100, 200, 300], every_frames=10_000),
+        write_run(seed=1, returns=[0, 30], every_frames=15_000),
+    ]
+    frame, _, returns = align(read_runs(paths))
+    assert frame.tolist() == [0, 15_000]
+    assert returns.tolist() == [[0, 150], [0, 30]]
+
+
+def test_the_average_counts_every_task_once_and_reach_duplo_out_of_250(write_run):
+    paths = [write_run(task="cheetah_run", seed=seed, returns=[0, 1000]) for seed in range(3)]
+    paths.append(write_run(task="reach_duplo", returns=[0, 50]))
+    (curve,) = average_curves(read_runs(paths))
+    assert curve.mean.tolist() == [0, pytest.approx((1.0 + 0.2) / 2)]
+
+
+def test_the_average_interval_resamples_seeds_within_tasks(write_run):
+    for task in ("cheetah_run", "walker_walk"):
+        for seed, value in enumerate((0, 1000)):
+            write_run(task=task, seed=seed, returns=[0, value])
+    paths = [write_run(task="walker_run", seed=seed, returns=[0, 500]) for seed in range(2)]
+    (curve,) = average_curves(read_runs([paths[0].parent]))
+    assert curve.mean[-1] == 0.5
+    # Of the draws of four seeds one in 16 is all 0, one all 1000: the 2.5 % ends are these extremes.
+    assert (curve.low[-1], curve.high[-1]) == (pytest.approx(0.5 / 3), pytest.approx(2.5 / 3))
+
+
+def test_a_score_knows_its_dead_seeds_and_the_published_figure(write_run):
+    # Published for walker_walk at 100k frames: 170, so a seed below 17 is dead.
+    paths = [
+        write_run(task="walker_walk", seed=seed, returns=[0, value], every_frames=100_000)
+        for seed, value in enumerate((16.0, 18.0, 300.0))
+    ]
+    (row,) = scores(read_runs(paths))
+    assert (row.seeds, row.frame, row.dead, row.reference) == (3, 100_000, 1, 170)
+    assert row.mean == pytest.approx((16 + 18 + 300) / 3)
+    assert row.frames_per_second == pytest.approx(100)
+    assert row.published is not None
+    assert row.published.mean == 170
+
+
+def test_without_a_published_figure_the_best_seed_is_the_reference(write_run):
+    runs = read_runs([write_run(task="toy_reach", seed=seed, returns=[0, 10 * seed]) for seed in range(3)])
+    assert reference_return("toy_reach", 10_000, runs) == 20
+    assert scores(runs)[0].dead == 1
+
+
+def test_without_any_positive_return_there_is_no_reference(write_run):
+    (row,) = scores(read_runs([write_run(task="toy_reach", returns=[-5, -4])]))
+    assert row.reference is None
+    assert row.dead is None
+
+
+def test_only_tasks_that_every_agent_was_run_on_are_compared(write_run):
+    for agent in ("drqv2", "sac"):
+        write_run(agent=agent, task="cheetah_run", returns=[0, 500])
+        write_run(agent=agent, task="toy_reach")
+    paths = write_run(agent="sac", task="walker_walk").parent
+    runs = read_runs([paths])
+    assert {run.task for run in comparable(runs)} == {"cheetah_run"}
+    np.testing.assert_equal(final_scores(runs), {"drqv2": [np.array([0.5])], "sac": [np.array([0.5])]})
