@@ -1,0 +1,168 @@
+"""dm_control's own physics, rewards and time limits as a `World`; this project adds nothing to them.
+
+Unusual: every episode is seeded on its own, so that it can be repeated from its seed and actions alone, and
+only the `opengl` renderer draws here; for `warp` the payload is the poses, drawn later for all worlds at once.
+Imports of dm_control stand inside of functions, because the OpenGL platform must be chosen before the first.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pixelcontrol.envs.render import gl
+from pixelcontrol.envs.tasks import Task
+
+if TYPE_CHECKING:
+    from pixelcontrol.envs.render.opengl import OpenGLRenderer
+    from pixelcontrol.types import WorldSpec
+
+RendererName = Literal["warp", "opengl"]
+
+
+def load_environment(task: Task) -> Any:
+    """Load the dm_control environment of a "suite" or "manipulation" task."""
+    if task.source == "suite":
+        from dm_control import suite
+
+        # Some tasks draw parts of their model at construction: all worlds of a task must be the same.
+        return suite.load(task.domain, task.task, task_kwargs={"random": 0})
+    from dm_control import composer, manipulation
+
+    # "_features" and "_vision" differ in their observables alone, and "_vision" draws while it loads. An agent
+    # that sees the world's images needs none of the observables, and to compute them takes time.
+    loaded = manipulation.load(f"{task.domain}_features")
+    for observable in loaded.task.observables.values():
+        observable.enabled = False
+    control_steps = task.episode_frames
+    assert control_steps is not None
+    return composer.Environment(loaded.task, time_limit=control_steps * loaded.control_timestep())
+
+
+def make_dmc_world(
+    task: Task, renderer: RendererName, image_size: tuple[int, int], action_repeat: int
+) -> DmcWorld:
+    """Build the world of a "suite" or "manipulation" task, as `DmcWorld` describes."""
+    if renderer == "warp":
+        gl.without_opengl()
+    else:
+        gl.choose_opengl()
+    environment = load_environment(task)
+    return DmcWorld(environment, task.camera, renderer, image_size, action_repeat, task.episode_frames)
+
+
+class DmcWorld:
+    """One dm_control environment, from the suite, from `composer`, or a user's own.
+
+    Rewards are summed over the frames of an agent step and discounts multiplied; nothing else is changed.
+
+    Attributes:
+        scene: what the `warp` renderer needs to know of the model; None with `opengl`.
+    """
+
+    def __init__(
+        self,
+        environment: Any,
+        camera: int | str,
+        renderer: RendererName,
+        image_size: tuple[int, int],
+        action_repeat: int,
+        episode_frames: int | None = None,
+    ) -> None:
+        """Wrap an environment.
+
+        Args:
+            environment: a `dm_control.rl.control.Environment` whose task has a `random` (as every suite task),
+                or a `dm_control.composer.Environment`.
+            camera: id or name of the camera that the agent sees through.
+            renderer: "warp": the payload is the poses; "opengl": it is the finished image.
+            image_size: (height, width).
+            action_repeat: frames per agent step.
+            episode_frames: frames until the time limit, or None when unknown.
+
+        Raises:
+            ValueError: the environment's actions have no bounds to rescale [-1, 1] to.
+        """
+        bounds = environment.action_spec()
+        if not (np.isfinite(bounds.minimum).all() and np.isfinite(bounds.maximum).all()):
+            raise ValueError(f"actions of {environment.task!r} have no finite bounds: {bounds}")
+        self._environment = environment
+        self._camera = camera
+        self._image_size = image_size
+        self._action_repeat = action_repeat
+        self._episode_frames = episode_frames
+        self._minimum = np.broadcast_to(bounds.minimum, bounds.shape).astype(np.float64)
+        self._half_range = (bounds.maximum - self._minimum) / 2.0
+        self._opengl: OpenGLRenderer | None = None
+        if renderer == "warp":
+            from pixelcontrol.envs.render.scene import Scene
+
+            environment.reset()
+            self.scene: Scene | None = Scene(environment.physics, camera)
+        else:
+            self.scene = None
+
+    @cached_property
+    def spec(self) -> WorldSpec:
+        """See `pixelcontrol.types.WorldSpec`."""
+        from pixelcontrol.types import WorldSpec  # It brings torch, which a worker process does without.
+
+        return WorldSpec(
+            action_dim=len(self._minimum),
+            payload_shape=(3, *self._image_size) if self.scene is None else (self.scene.payload_size,),
+            payload_dtype="uint8" if self.scene is None else "float32",
+            action_repeat=self._action_repeat,
+            episode_frames=self._episode_frames,
+        )
+
+    def reset(self, seed: int) -> None:
+        """See `pixelcontrol.types.World`."""
+        if hasattr(self._environment, "random_state"):
+            random = self._environment.random_state  # composer
+            self._close_opengl()  # composer compiles a new model for every episode.
+        else:
+            random = self._environment.task.random
+        random.seed(seed)
+        self._environment.reset()
+
+    def step(self, action: np.ndarray) -> tuple[float, float, bool]:
+        """See `pixelcontrol.types.World`.
+
+        Raises:
+            ValueError: the action holds NaN or infinity, which MuJoCo would clip or stumble over frames later.
+        """
+        if not np.isfinite(action).all():
+            raise ValueError(f"action must be finite, got {action}")
+        # As dm_control's action_scale wrapper computes it, in float64.
+        control = self._minimum + self._half_range * (action.astype(np.float64) + 1.0)
+        reward, discount = 0.0, 1.0
+        for _ in range(self._action_repeat):
+            time_step = self._environment.step(control)
+            reward += time_step.reward
+            discount *= time_step.discount
+            if time_step.last():
+                return reward, discount, True
+        return reward, discount, False
+
+    def observe(self, out: np.ndarray) -> None:
+        """See `pixelcontrol.types.World`."""
+        if self.scene is not None:
+            self.scene.pack(self._environment.physics, out)
+            return
+        if self._opengl is None:
+            from pixelcontrol.envs.render.opengl import OpenGLRenderer
+
+            self._opengl = OpenGLRenderer(self._environment.physics, self._camera, self._image_size)
+        self._opengl.draw(out)
+
+    def close(self) -> None:
+        """See `pixelcontrol.types.World`."""
+        self._close_opengl()
+        self._environment.close()
+
+    def _close_opengl(self) -> None:
+        if self._opengl is not None:
+            self._opengl.close()
+            self._opengl = None

@@ -1,0 +1,98 @@
+"""From a task to an environment: the one way in which the rest of the project makes environments."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from pixelcontrol.envs.dmc import DmcWorld, RendererName, make_dmc_world
+from pixelcontrol.envs.render.warp import WarpRenderer
+from pixelcontrol.envs.tasks import Task
+from pixelcontrol.envs.toy import ToyWorld
+from pixelcontrol.envs.vector import PixelRenderer, VectorEnv
+from pixelcontrol.types import Renderer, World
+
+
+def make_env(
+    task: Task,
+    *,
+    num_worlds: int,
+    num_workers: int,
+    renderer: RendererName,
+    image_size: tuple[int, int] = (84, 84),
+    action_repeat: int = 2,
+    device: str,
+    seed: int,
+    stream: int,
+    step_timeout: float = 60.0,
+) -> VectorEnv:
+    """Make N worlds of a task.
+
+    Args:
+        task: as `find_task` gives it.
+        num_worlds: N.
+        num_workers: worker processes; 0 steps the worlds in this process.
+        renderer: what draws dm_control's tasks; other worlds draw themselves.
+        image_size: (height, width).
+        action_repeat: frames per agent step.
+        device: torch device of the images.
+        seed: of the run.
+        stream: of the seed; training and evaluation take different ones.
+        step_timeout: seconds after which a worker counts as hung.
+
+    Raises:
+        ValueError: a user's factory cannot be found, or makes worlds of other images or action repeat.
+        WorkerError: a worker could not build its worlds.
+    """
+    make_world = world_factory(task, renderer, image_size, action_repeat)
+    world = make_world()
+    try:
+        spec = world.spec
+        expected = (("uint8", (3, *image_size)), ("float32", spec.payload_shape))
+        if (spec.payload_dtype, spec.payload_shape) not in expected or spec.action_repeat != action_repeat:
+            raise ValueError(
+                f"{task.name}: expected uint8 images of shape {(3, *image_size)} and action repeat "
+                f"{action_repeat}, got {spec}"
+            )
+        draw: Renderer
+        if isinstance(world, DmcWorld) and world.scene is not None:
+            draw = WarpRenderer(world.scene, num_worlds, image_size, device)
+        else:
+            draw = PixelRenderer("opengl" if isinstance(world, DmcWorld) else "own", device)
+    finally:
+        world.close()
+    return VectorEnv(
+        make_world,
+        spec,
+        draw,
+        image_size=image_size,
+        num_worlds=num_worlds,
+        num_workers=num_workers,
+        seed=seed,
+        stream=stream,
+        step_timeout=step_timeout,
+    )
+
+
+def world_factory(
+    task: Task, renderer: RendererName, image_size: tuple[int, int], action_repeat: int
+) -> Callable[[], Any]:
+    """What builds one `World` of a task: picklable, and without torch where a worker calls it."""
+    if task.source == "factory":
+        return partial(_factory_of_user(task), image_size=image_size, action_repeat=action_repeat)
+    if task.source == "toy":
+        return partial(ToyWorld, image_size, action_repeat)
+    return partial(make_dmc_world, task, renderer, image_size, action_repeat)
+
+
+def _factory_of_user(task: Task) -> Callable[..., World]:
+    try:
+        module = importlib.import_module(task.domain)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"task {task.name!r}: {error}; is it on PYTHONPATH?") from error
+    factory = getattr(module, task.task, None)
+    if not callable(factory):
+        raise ValueError(f"task {task.name!r}: module {task.domain!r} has no function {task.task!r}")
+    return factory

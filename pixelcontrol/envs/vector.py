@@ -1,0 +1,397 @@
+"""N worlds stepped together: physics in worker processes, images drawn here for all worlds at once.
+
+Parent and workers share the rows in anonymous memory (nothing in /dev/shm to leave behind) and exchange one
+byte per worker and step. Every episode has its own seed, made from the run's seed, the stream, the world and the
+episode alone, so that neither the number of worlds nor of workers changes what a world lives through.
+
+Unusual: a mid-episode state is the actions so far. Worlds repeat an episode exactly, so no simulator need be able
+to save itself.
+
+A worker that dies, hangs or raises is replaced, and its worlds begin new episodes. The loop sees this as a row
+that is `first` although the row before was not `last`: the episode before is cut off, which is neither a true end
+nor a time limit, and no transition may lead across.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import multiprocessing
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+
+from pixelcontrol.envs.worker import BEGIN, HOLD, OBSERVED, READY, STEP, UNOBSERVED, Rows, advance, serve
+from pixelcontrol.types import Renderer, TimeStep, World, WorldSpec
+
+_log = logging.getLogger(__name__)
+_spawn = multiprocessing.get_context("spawn")  # A fork of a process that has drawn with EGL hangs.
+
+START_TIMEOUT = 300.0
+"""Seconds in which a worker must have built its worlds; many start at once on few cores."""
+
+MAX_FAULTS = 3
+"""Faults of one worker, with no episode finished in between, that are mended; the next one ends the run."""
+
+
+class WorkerError(RuntimeError):
+    """Worlds cannot be built or fail again and again; the message names them and holds the original traceback."""
+
+
+class PixelRenderer:
+    """For worlds whose payload is the finished image: moves the images to the device.
+
+    Attributes:
+        name: who drew the images.
+    """
+
+    def __init__(self, name: str, device: str) -> None:
+        """Move images drawn by `name` to torch `device`."""
+        self.name = name
+        self._device = device
+
+    def images(self, payload: np.ndarray) -> UInt8[Tensor, "worlds 3 height width"]:
+        """See `pixelcontrol.types.Renderer`."""
+        return torch.from_numpy(payload).to(self._device, copy=True)
+
+
+class VectorEnv:
+    """N worlds behind the `pixelcontrol.types.Env` protocol.
+
+    Attributes:
+        spec: of every one of the worlds.
+        num_worlds: N.
+        image_shape: (3, height, width).
+        renderer: what draws the images.
+        faults: workers replaced so far.
+    """
+
+    def __init__(
+        self,
+        make_world: Callable[[], World],
+        spec: WorldSpec,
+        renderer: Renderer,
+        *,
+        image_size: tuple[int, int],
+        num_worlds: int,
+        num_workers: int,
+        seed: int,
+        stream: int = 0,
+        step_timeout: float = 60.0,
+    ) -> None:
+        """Build the worlds and start their workers.
+
+        Args:
+            make_world: builds one world; picklable if there are workers.
+            spec: what `make_world().spec` is.
+            renderer: draws the payloads.
+            image_size: (height, width) of the images.
+            num_worlds: N.
+            num_workers: processes that share the worlds evenly; 0 steps them in this process, where what a
+                world raises is not mended but comes out as it is.
+            seed: of the run, >= 0.
+            stream: different streams of one seed give different episodes: training and evaluation.
+            step_timeout: seconds after which a worker that owes an agent step of its worlds counts as hung.
+
+        Raises:
+            ValueError: there is no world, or a number is negative.
+            WorkerError: a worker could not build its worlds.
+        """
+        if num_worlds < 1 or num_workers < 0 or seed < 0 or stream < 0:
+            raise ValueError(
+                f"need num_worlds >= 1, num_workers >= 0, seed >= 0 and stream >= 0, "
+                f"got {num_worlds}, {num_workers}, {seed} and {stream}"
+            )
+        self.spec = spec
+        self.num_worlds = num_worlds
+        self.image_shape = (3, *image_size)
+        self.renderer = renderer
+        self.faults = 0
+        self._seed = seed
+        self._stream = stream
+        self._step_timeout = step_timeout
+        self._make_world = make_world
+        self._layout = Rows.layout(num_worlds, spec.action_dim, spec.payload_shape, spec.payload_dtype)
+        self._blocks = {
+            name: _spawn.RawArray("b", max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize))
+            for name, (dtype, shape) in self._layout.items()
+        }
+        self._rows = Rows.of(self._blocks, self._layout)
+        self._episode = [-1] * num_worlds
+        self._actions: list[list[np.ndarray]] = [[] for _ in range(num_worlds)]
+        self._awaited = False
+
+        num_workers = min(num_workers, num_worlds)
+        bounds = np.linspace(0, num_worlds, num_workers + 1, dtype=int) if num_workers else [0, num_worlds]
+        self._shares = [range(a, b) for a, b in itertools.pairwise(bounds)]
+        self._hosts: list[_Worker | _Here] = []
+        self._faults_in_a_row = [0] * len(self._shares)
+        try:
+            self._hosts += [self._host(share, in_process=num_workers == 0) for share in self._shares]
+            for host, share in zip(self._hosts, self._shares, strict=True):
+                if (fault := host.answer(START_TIMEOUT)) is not None:
+                    raise WorkerError(f"worlds {share.start} to {share.stop - 1} could not be built: {fault}")
+        except BaseException:
+            self.close()
+            raise
+
+    def reset(self) -> TimeStep:
+        """Start a new episode in every world; every row is `first`."""
+        self._refuse_if_awaited("reset")
+        for i in range(self.num_worlds):
+            self._begin(i)
+        self._order()
+        return self.receive()
+
+    def send(self, action: Float32[np.ndarray, "worlds action"]) -> None:
+        """Start one agent step. A world whose last row was `last` ignores its action and resets instead.
+
+        Raises:
+            ValueError: wrong shape, or a value that is not a number in [-1, 1].
+        """
+        self._refuse_if_awaited("send")
+        if min(self._episode) < 0:
+            raise RuntimeError("call reset() or load_state() before the first send()")
+        if action.shape != self._rows.action.shape:
+            raise ValueError(f"action must have shape {self._rows.action.shape}, got {action.shape}")
+        bad = ~(np.abs(action) <= 1.0).all(axis=1)  # In this form NaN is bad, too.
+        if bad.any():
+            i = int(np.flatnonzero(bad)[0])
+            raise ValueError(f"action must be within [-1, 1], got {action[i]} for {self._where(i)}")
+        for i in range(self.num_worlds):
+            if self._rows.last[i]:
+                self._begin(i)
+            else:
+                self._step(i, action[i].copy())
+        self._order()
+
+    def receive(self) -> TimeStep:
+        """Wait for the step begun by `send` and draw its images.
+
+        Raises:
+            WorkerError: a worker failed again and again.
+            FloatingPointError: a world gave a reward, discount or payload that is not finite.
+        """
+        if not self._awaited:
+            raise RuntimeError("call send() before receive()")
+        deadline = time.monotonic() + self._step_timeout
+        for k, host in enumerate(self._hosts):
+            if (fault := host.answer(max(0.0, deadline - time.monotonic()))) is not None:
+                self._mend(k, fault)
+            if self._rows.last[self._shares[k]].any():
+                self._faults_in_a_row[k] = 0
+        self._awaited = False
+
+        rows = self._rows
+        for name in ("reward", "discount", "payload"):
+            self._refuse_non_finite(name, getattr(rows, name))
+        first = rows.command == BEGIN
+        return TimeStep(
+            image=self.renderer.images(rows.payload),
+            action=np.where(first[:, None], np.float32(0.0), rows.action),
+            reward=rows.reward.copy(),
+            discount=rows.discount.copy(),
+            first=first,
+            last=rows.last.copy(),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs to continue in mid-episode: the actions of the running episodes."""
+        self._refuse_if_awaited("state")
+        return {
+            "seed": self._seed,
+            "stream": self._stream,
+            "episode": list(self._episode),
+            "actions": [
+                torch.from_numpy(np.array(actions, np.float32).reshape(-1, self.spec.action_dim))
+                for actions in self._actions
+            ],
+            "reward": self._rows.reward.tolist(),
+            "last": self._rows.last.tolist(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where `state` was taken, by repeating the running episodes; follow with `send`.
+
+        Raises:
+            ValueError: the state is of another seed, stream or number of worlds, or an episode does not
+                repeat itself, because the simulator is another version.
+            WorkerError: a worker failed meanwhile.
+        """
+        self._refuse_if_awaited("load_state")
+        found = (state["seed"], state["stream"], len(state["episode"]))
+        if found != (self._seed, self._stream, self.num_worlds):
+            raise ValueError(
+                f"the state's (seed, stream, worlds) are {found}, "
+                f"this environment's are {(self._seed, self._stream, self.num_worlds)}"
+            )
+        self._episode = list(state["episode"])
+        # An episode that is over need not be repeated: the next send() begins another.
+        running = [i for i in range(self.num_worlds) if self._episode[i] >= 0 and not state["last"][i]]
+        actions = [state["actions"][i].numpy() for i in range(self.num_worlds)]
+        self._actions = [list(of_world) for of_world in actions]
+        for t in range(-1, max((len(actions[i]) for i in running), default=0)):
+            self._rows.command[:] = HOLD
+            for i in running:
+                if t == -1:
+                    self._rows.command[i] = BEGIN
+                    self._rows.seed[i] = self._episode_seed(i)
+                elif t < len(actions[i]):
+                    self._rows.command[i] = STEP
+                    self._rows.action[i] = actions[i][t]
+            self._order(UNOBSERVED)
+            for host in self._hosts:
+                if (fault := host.answer(self._step_timeout)) is not None:
+                    raise WorkerError(f"a worker failed while it repeated the running episodes: {fault}")
+            self._awaited = False
+        for i in running:
+            if self._rows.last[i] or self._rows.reward[i] != np.float32(state["reward"][i]):
+                raise ValueError(
+                    f"{self._where(i)} does not repeat itself: its last reward was {state['reward'][i]}, "
+                    f"now it is {self._rows.reward[i]}. Resume with the versions that the run began with"
+                )
+        self._rows.reward[:] = state["reward"]
+        self._rows.last[:] = state["last"]
+
+    def close(self) -> None:
+        """End every worker process."""
+        for host in self._hosts:
+            host.end()
+        self._hosts = []
+
+    def _host(self, share: range, in_process: bool) -> _Worker | _Here:
+        if in_process:
+            return _Here(self._make_world, share, self._rows)
+        return _Worker(self._make_world, share, self._blocks, self._layout)
+
+    def _begin(self, i: int) -> None:
+        self._episode[i] += 1
+        self._actions[i] = []
+        self._rows.command[i] = BEGIN
+        self._rows.seed[i] = self._episode_seed(i)
+
+    def _step(self, i: int, action: np.ndarray) -> None:
+        self._actions[i].append(action)
+        self._rows.command[i] = STEP
+        self._rows.action[i] = action
+
+    def _episode_seed(self, i: int) -> int:
+        sequence = np.random.SeedSequence(self._seed, spawn_key=(self._stream, i, self._episode[i]))
+        return int(sequence.generate_state(1)[0])
+
+    def _order(self, order: bytes = OBSERVED) -> None:
+        for host in self._hosts:
+            host.send(order)
+        self._awaited = True
+
+    def _mend(self, k: int, fault: str | None) -> None:
+        """Replace worker k until all of its worlds stand at the first row of a new episode."""
+        share = self._shares[k]
+        while fault is not None:
+            busy = [i for i in share if self._rows.busy[i]]
+            where = " and ".join(self._where(i) for i in busy) or f"worlds {share.start} to {share.stop - 1}"
+            if self._faults_in_a_row[k] == MAX_FAULTS:
+                raise WorkerError(
+                    f"worker {k} failed {MAX_FAULTS + 1} times, the last time at {where}: {fault}"
+                )
+            _log.warning("worker %d is replaced and its episodes discarded; at %s it %s", k, where, fault)
+            self.faults += 1
+            self._faults_in_a_row[k] += 1
+            self._hosts[k].end()
+            self._rows.busy[share] = False
+            self._hosts[k] = self._host(share, in_process=False)
+            for i in share:
+                self._begin(i)
+            fault = self._hosts[k].answer(START_TIMEOUT)
+            if fault is None:
+                self._hosts[k].send(OBSERVED)
+                fault = self._hosts[k].answer(self._step_timeout)
+
+    def _where(self, i: int) -> str:
+        return (
+            f"world {i} (episode {self._episode[i]} with seed {self._episode_seed(i)}, "
+            f"agent step {len(self._actions[i])})"
+        )
+
+    def _refuse_if_awaited(self, method: str) -> None:
+        if self._awaited:
+            raise RuntimeError(f"call receive() before {method}()")
+
+    def _refuse_non_finite(self, name: str, values: np.ndarray) -> None:
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            return
+        i = int(np.argwhere(~np.isfinite(values))[0, 0])
+        raise FloatingPointError(f"{name} of {self._where(i)} is not finite: {values[i]}")
+
+
+class _Worker:
+    """A worker process that holds a share of the worlds."""
+
+    def __init__(
+        self,
+        make_world: Callable[[], World],
+        share: range,
+        blocks: Mapping[str, Any],
+        layout: Mapping[str, tuple[str, tuple[int, ...]]],
+    ) -> None:
+        self._connection, child = _spawn.Pipe()
+        self._process = _spawn.Process(
+            target=serve,
+            args=(child, make_world, share, blocks, layout),
+            name=f"worlds-{share.start}",
+            daemon=True,
+        )
+        self._process.start()
+        child.close()  # The worker's copy is the only one: its death closes the pipe.
+
+    def send(self, order: bytes) -> None:
+        """Give an order; a worker that is gone is noticed by `answer`."""
+        try:
+            self._connection.send_bytes(order)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+
+    def answer(self, timeout: float) -> str | None:
+        """Wait for the answer to the last order; None if it was carried out, else what happened instead."""
+        if not self._connection.poll(timeout):
+            return f"did not answer within {timeout:g} s"
+        try:
+            answer = self._connection.recv_bytes()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            return f"died with exit code {self._process.exitcode}"
+        return None if answer == READY else f"raised\n{answer.decode()}"
+
+    def end(self) -> None:
+        """Let an idle worker close its worlds; kill one that does not."""
+        self._connection.close()
+        self._process.join(timeout=2.0)
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+
+
+class _Here:
+    """The worlds in this process, behind the methods of `_Worker`."""
+
+    def __init__(self, make_world: Callable[[], World], share: Sequence[int], rows: Rows) -> None:
+        self._worlds = {i: make_world() for i in share}
+        self._rows = rows
+        self._order: bytes | None = None
+
+    def send(self, order: bytes) -> None:
+        self._order = order
+
+    def answer(self, timeout: float) -> None:
+        if self._order is not None:
+            advance(self._worlds, self._rows, observed=self._order == OBSERVED)
+        return None
+
+    def end(self) -> None:
+        for world in self._worlds.values():
+            world.close()

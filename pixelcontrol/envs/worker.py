@@ -1,0 +1,137 @@
+"""What runs in a worker process: some of the worlds, stepped on command, read and written in shared memory.
+
+Unusual: this module and what it imports know no torch, so that a worker starts fast and stays small. A worker
+decides nothing: which world steps, and which begins an episode with what seed, is written by its parent.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pixelcontrol.types import World
+
+HOLD, BEGIN, STEP = 0, 1, 2
+"""Commands to one world: do nothing; start an episode; take an agent step."""
+
+OBSERVED, UNOBSERVED = b"o", b"u"
+"""Orders to one worker: carry the commands out, with or without writing the payloads."""
+
+READY = b"r"
+"""A worker's answer, once its worlds stand and after every order."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One row for each of N worlds, in memory that parent and workers share.
+
+    Attributes:
+        command: uint8 (N,), one of HOLD, BEGIN, STEP.
+        seed: uint32 (N,), of the episode that BEGIN starts.
+        action: float32 (N, action_dim).
+        payload: (N, *payload_shape), what `World.observe` writes.
+        reward: float32 (N,).
+        discount: float32 (N,).
+        last: bool (N,).
+        busy: bool (N,), True while this world is being stepped: names the world in which a worker died or hung.
+    """
+
+    command: np.ndarray
+    seed: np.ndarray
+    action: np.ndarray
+    payload: np.ndarray
+    reward: np.ndarray
+    discount: np.ndarray
+    last: np.ndarray
+    busy: np.ndarray
+
+    @staticmethod
+    def layout(
+        num_worlds: int, action_dim: int, payload_shape: tuple[int, ...], payload_dtype: str
+    ) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """The dtype and shape of every field, by name."""
+        return {
+            "command": ("uint8", (num_worlds,)),
+            "seed": ("uint32", (num_worlds,)),
+            "action": ("float32", (num_worlds, action_dim)),
+            "payload": (payload_dtype, (num_worlds, *payload_shape)),
+            "reward": ("float32", (num_worlds,)),
+            "discount": ("float32", (num_worlds,)),
+            "last": ("bool", (num_worlds,)),
+            "busy": ("bool", (num_worlds,)),
+        }
+
+    @staticmethod
+    def of(blocks: Mapping[str, Any], layout: Mapping[str, tuple[str, tuple[int, ...]]]) -> Rows:
+        """See one block of memory per field as arrays."""
+        return Rows(
+            **{
+                name: np.frombuffer(blocks[name], dtype=dtype, count=int(np.prod(shape))).reshape(shape)
+                for name, (dtype, shape) in layout.items()
+            }
+        )
+
+
+def advance(worlds: Mapping[int, World], rows: Rows, observed: bool) -> None:
+    """Carry out the command of each of `worlds` (world index -> world) in its row."""
+    for i, world in worlds.items():
+        if rows.command[i] == HOLD:
+            continue
+        rows.busy[i] = True
+        if rows.command[i] == BEGIN:
+            world.reset(int(rows.seed[i]))
+            rows.reward[i], rows.discount[i], rows.last[i] = 0.0, 1.0, False
+        else:
+            rows.reward[i], rows.discount[i], rows.last[i] = world.step(rows.action[i].copy())
+        if observed:
+            world.observe(rows.payload[i])
+        rows.busy[i] = False
+
+
+def serve(
+    connection: Connection,
+    make_world: Callable[[], World],
+    indices: range,
+    blocks: Mapping[str, Any],
+    layout: Mapping[str, tuple[str, tuple[int, ...]]],
+) -> None:
+    """Build the worlds of `indices`, then obey orders until the parent closes its end or is gone.
+
+    What a world raises is answered with its traceback, as text, and ends the worker.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides.
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    rows = Rows.of(blocks, layout)
+    worlds: dict[int, World] = {}
+    try:
+        for i in indices:
+            worlds[i] = make_world()
+        connection.send_bytes(READY)
+        while True:
+            advance(worlds, rows, observed=connection.recv_bytes() == OBSERVED)
+            connection.send_bytes(READY)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # The parent closed its end: the ordinary end.
+    except Exception:  # noqa: BLE001  Whatever it is, the parent reports it.
+        connection.send_bytes(traceback.format_exc().encode())
+    finally:
+        for world in worlds.values():
+            world.close()
+
+
+def _die_with_parent() -> None:
+    """A world may hang or compute for long; a parent that was killed must not leave it behind."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
