@@ -149,6 +149,7 @@ class DmcWorld:
     def observe(self, out: np.ndarray) -> None:
         """See `pixelcontrol.types.World`."""
         if self.scene is not None:
+            out[:] = 0.0  # `pack` leaves the room for absent geoms as it was.
             self.scene.pack(self._environment.physics, out)
             return
         if self._opengl is None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
+
 from pixelcontrol.envs.dmc import DmcWorld, RendererName, make_dmc_world
 from pixelcontrol.envs.render.warp import WarpRenderer
 from pixelcontrol.envs.tasks import Task
@@ -23,7 +25,7 @@ def make_env(
     renderer: RendererName,
     image_size: tuple[int, int] = (84, 84),
     action_repeat: int = 2,
-    device: str,
+    device: str | torch.device,
     seed: int,
     stream: int,
     step_timeout: float = 60.0,
@@ -58,9 +60,9 @@ def make_env(
             )
         draw: Renderer
         if isinstance(world, DmcWorld) and world.scene is not None:
-            draw = WarpRenderer(world.scene, num_worlds, image_size, device)
+            draw = WarpRenderer(world.scene, num_worlds, image_size, str(device))
         else:
-            draw = PixelRenderer("opengl" if isinstance(world, DmcWorld) else "own", device)
+            draw = PixelRenderer("opengl" if isinstance(world, DmcWorld) else "own", str(device))
     finally:
         world.close()
     return VectorEnv(
