@@ -6,6 +6,8 @@ on the host but the count of steps. The same update runs step by step on a CPU, 
 
 from __future__ import annotations
 
+import platform
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,12 @@ PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 WARM_UP_UPDATES = 3
 
 
+def cpu_has_native_bf16() -> bool:
+    """Whether this CPU multiplies bf16 itself: oneDNN supports every AVX-512 CPU, the older ones by emulation."""
+    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return supported and (platform.machine() != "x86_64" or torch.cpu._is_avx512_bf16_supported())
+
+
 def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
     """Return the precision to use and why.
 
@@ -28,11 +36,10 @@ def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
     """
     if device.type == "cuda":
         if wanted == "auto":
-            return (
-                ("bf16", "the fastest") if torch.cuda.is_bf16_supported() else ("fp32", "no bf16 on this GPU")
-            )
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+            return ("bf16", "the fastest") if native else ("fp32", "no native bf16 on this GPU")
         return wanted, "as asked"
-    native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    native = cpu_has_native_bf16()
     if wanted == "auto":
         return ("bf16", "native on this CPU") if native else ("fp32", "this CPU has no native bf16")
     if wanted == "tf32":
@@ -75,7 +82,9 @@ class Learner:
 
     def _update_once(self) -> dict[str, Tensor]:
         batch = self.replay.sample(self.batch_size)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        # No cache: it would keep the bf16 copies from before an optimiser's step, and the actor's loss would be
+        # judged by the old critic.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
             return self.agent.update(batch, self.agent_step)
 
     def _capture(self) -> None:

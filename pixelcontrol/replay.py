@@ -105,7 +105,7 @@ class Replay:
         row = self.rows_added
         slot = row % self.rows
         self._retire_starts(oldest_kept=row - self.rows + self.frame_stack)
-        self.images[slot] = step.image.to(self.images.device, non_blocking=True)
+        self.images[slot] = step.image
         self.action[slot] = torch.from_numpy(step.action)
         self.reward[slot] = torch.from_numpy(step.reward)
         self.discount[slot] = torch.from_numpy(step.discount)
