@@ -22,7 +22,7 @@ CAMERA_SIZE = 11  # position 3, forward 3, up 3, half height and centre of the v
 LIGHT_SIZE = 6  # position 3, direction 3
 GEOM_SIZE = 23  # type, data id, category, material id, size 3, position 3, rotation 9 (rows), rgba 4
 
-_GEOM_INTEGERS = 8  # type, dataid, objtype, objid, category, matid, texcoord, segid: just before `size`
+_GEOM_INTEGERS = 10  # type, dataid, objtype, objid, category, matid and four more: just before `size`
 _GEOM_FLOATS = 19  # size 3, pos 3, mat 9, rgba 4
 _CATENARY_SEGMENTS = 30  # a slack tendon is drawn as a chain of this many capsules
 _MAX_GEOMS = 1000
@@ -223,7 +223,7 @@ class _Snapshot:
 
 
 def _geom_memory(scene: mujoco.MjvScene) -> tuple[np.ndarray, np.ndarray]:
-    """View the geoms of a scene as int32 (geoms, 8) and float32 (geoms, 19) without copying.
+    """View the geoms of a scene as int32 (geoms, 10) and float32 (geoms, 19) without copying.
 
     Raises:
         RuntimeError: this version of MuJoCo lays out `mjvGeom` differently.
@@ -231,16 +231,20 @@ def _geom_memory(scene: mujoco.MjvScene) -> tuple[np.ndarray, np.ndarray]:
     first, second = scene.geoms[0], scene.geoms[1]
     start = first.size.ctypes.data
     stride = second.size.ctypes.data - start
-    offsets = [field.ctypes.data - start for field in (first.pos, first.mat, first.rgba)]
-    if offsets != [12, 24, 60]:
-        raise RuntimeError(f"mjvGeom of mujoco {mujoco.__version__} has an unknown layout: {offsets}")
 
     def view(address: int, dtype: type, columns: int) -> np.ndarray:
         extent = (len(scene.geoms) - 1) * stride + 4 * columns
-        block = np.frombuffer((ctypes.c_byte * extent).from_address(address), dtype=np.uint8)
-        return np.ndarray((len(scene.geoms), columns), dtype, block.data, strides=(stride, 4))
+        block = (ctypes.c_byte * extent).from_address(address)
+        return np.ndarray((len(scene.geoms), columns), dtype, block, strides=(stride, 4))
 
-    return view(start - 4 * _GEOM_INTEGERS, np.int32, _GEOM_INTEGERS), view(start, np.float32, _GEOM_FLOATS)
+    integers = view(start - 4 * _GEOM_INTEGERS, np.int32, _GEOM_INTEGERS)
+    floats = view(start, np.float32, _GEOM_FLOATS)
+    first.type, first.dataid, first.category, first.matid = 1, 2, 3, 4
+    first.pos[:], first.mat[:], first.rgba[:] = 5.0, 6.0, 7.0
+    written = [*integers[0, [0, 1, 4, 5]], *floats[0, 3:]]
+    if written != [1, 2, 3, 4] + 3 * [5.0] + 9 * [6.0] + 4 * [7.0]:
+        raise RuntimeError(f"mujoco {mujoco.__version__} lays out mjvGeom in an unknown way")
+    return integers, floats
 
 
 def _materials(model: mujoco.MjModel) -> Materials:
