@@ -1,0 +1,27 @@
+"""What all tests share: checked shapes, one thread, and the same random numbers at every run.
+
+The import hook must come before anything imports `pixelcontrol`: from then on every annotated function checks
+the shapes and dtypes of what it is given and of what it returns.
+"""
+
+from jaxtyping import install_import_hook
+
+install_import_hook("pixelcontrol", "beartype.beartype")
+
+import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+# More threads than cores make small tensors slower, and their sums depend on how many there are.
+torch.set_num_threads(1)
+
+# The same examples at every run; how long one takes depends on the machine, so that is no failure.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)

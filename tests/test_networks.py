@@ -1,0 +1,192 @@
+from math import sqrt
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pixelcontrol.networks import (
+    ConvEncoder,
+    DeterministicActor,
+    TwinCritic,
+    ema_update,
+    initialise,
+    mlp,
+    projection,
+)
+
+
+def parameter_count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def linear(layer, x):
+    return layer.weight.detach().double().numpy() @ x + layer.bias.detach().double().numpy()
+
+
+def slow_projection(trunk, features):
+    """Linear, LayerNorm, tanh of one feature vector, written out."""
+    hidden = linear(trunk[0], features)
+    normal = (hidden - hidden.mean()) / sqrt(((hidden - hidden.mean()) ** 2).mean() + 1e-5)
+    scale, offset = trunk[1].weight.detach().numpy(), trunk[1].bias.detach().numpy()
+    return np.tanh(scale * normal + offset)
+
+
+def slow_mlp(network, x):
+    hidden = np.maximum(linear(network[0], x), 0)
+    hidden = np.maximum(linear(network[2], hidden), 0)
+    return linear(network[4], hidden)
+
+
+def slow_features(encoder, observation):
+    """Convolve one observation pixel by pixel; the result is flattened in the order row, column, channel."""
+    image = observation.astype(np.float64) / 255 - 0.5
+    for layer in encoder.convolutions:
+        if isinstance(layer, nn.ReLU):
+            image = np.maximum(image, 0)
+            continue
+        weight, bias = layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()
+        stride = layer.stride[0]
+        height, width = (image.shape[1] - 3) // stride + 1, (image.shape[2] - 3) // stride + 1
+        output = np.empty((len(weight), height, width))
+        for i in range(height):
+            for j in range(width):
+                patch = image[:, i * stride : i * stride + 3, j * stride : j * stride + 3]
+                output[:, i, j] = (weight * patch).sum(axis=(1, 2, 3)) + bias
+        image = output
+    return np.array([image[c, i, j] for i in range(height) for j in range(width) for c in range(len(image))])
+
+
+def with_random_biases(module):
+    """Biases start at zero, where a forgotten one would not be seen."""
+    for parameter in module.parameters():
+        if parameter.ndim == 1:
+            nn.init.normal_(parameter, std=0.3)
+    return module
+
+
+def test_the_papers_encoder():
+    encoder = ConvEncoder((9, 84, 84))
+    assert encoder.feature_count == 39_200
+    assert parameter_count(encoder) == 30_368
+    assert encoder(torch.zeros(2, 9, 84, 84, dtype=torch.uint8)).shape == (2, 39_200)
+
+
+def test_the_papers_sizes():
+    # per trunk 39200·50 + 50 and 2·50 for the LayerNorm; per MLP three layers
+    trunk = 39_200 * 50 + 50 + 100
+    actor_mlp = (50 + 1) * 1024 + (1024 + 1) * 1024 + (1024 + 1) * 6
+    critic_mlp = (56 + 1) * 1024 + (1024 + 1) * 1024 + 1025
+    assert parameter_count(DeterministicActor(39_200, 6, 50, 1024)) == trunk + actor_mlp
+    assert parameter_count(TwinCritic(39_200, 6, 50, 1024)) == trunk + 2 * critic_mlp
+
+
+@pytest.mark.parametrize(("height", "width", "strides"), [(24, 24, (2, 1, 1, 1)), (15, 20, (2, 2, 1))])
+def test_encoder_equals_loops_over_pixels(height, width, strides):
+    encoder = with_random_biases(ConvEncoder((9, height, width), filters=4, strides=strides))
+    observation = torch.randint(0, 256, (2, 9, height, width), dtype=torch.uint8)
+    features = encoder(observation)
+    assert features.shape == (2, encoder.feature_count)
+    for sample in range(2):
+        expected = slow_features(encoder, observation[sample].numpy())
+        np.testing.assert_allclose(features[sample].detach().numpy(), expected, rtol=0, atol=1e-5)
+
+
+def test_encoder_centres_pixels():
+    encoder = ConvEncoder((3, 12, 12), filters=1, strides=(1,))
+    nn.init.zeros_(encoder.convolutions[0].weight)
+    nn.init.zeros_(encoder.convolutions[0].bias)
+    encoder.convolutions[0].weight.data[0, 0, 1, 1] = 1.0
+    white = encoder(torch.full((1, 3, 12, 12), 255, dtype=torch.uint8))
+    grey = encoder(torch.full((1, 3, 12, 12), 153, dtype=torch.uint8))
+    torch.testing.assert_close(white, torch.full((1, 100), 0.5))
+    torch.testing.assert_close(grey, torch.full((1, 100), 0.1))
+
+
+def test_images_that_vanish_are_refused():
+    with pytest.raises(
+        ValueError, match=r"10x30 pixels vanish in 4 convolutions with strides \(2, 1, 1, 1\)"
+    ):
+        ConvEncoder((9, 10, 30))
+    assert ConvEncoder((9, 15, 15)).feature_count == 32
+
+
+def test_projection_is_linear_layernorm_tanh():
+    trunk = with_random_biases(projection(7, 5))
+    features = torch.randn(3, 7) * 4
+    for sample in range(3):
+        expected = slow_projection(trunk, features[sample].double().numpy())
+        np.testing.assert_allclose(trunk(features)[sample].detach().numpy(), expected, atol=1e-5)
+
+
+def test_mlp_has_two_hidden_layers():
+    network = mlp(3, 8, 2)
+    x = torch.randn(4, 3)
+    for sample in range(4):
+        expected = slow_mlp(network, x[sample].double().numpy())
+        np.testing.assert_allclose(network(x)[sample].detach().numpy(), expected, atol=1e-5)
+
+
+def test_actor_is_trunk_mlp_tanh():
+    actor = with_random_biases(DeterministicActor(12, 3, feature_dim=5, hidden_dim=8))
+    features = torch.randn(4, 12) * 3
+    action = actor(features)
+    for sample in range(4):
+        hidden = slow_projection(actor.trunk, features[sample].double().numpy())
+        np.testing.assert_allclose(
+            action[sample].detach().numpy(), np.tanh(slow_mlp(actor.policy, hidden)), atol=1e-5
+        )
+
+
+def test_critic_has_one_trunk_and_two_heads_that_see_the_action():
+    critic = with_random_biases(TwinCritic(12, 3, feature_dim=5, hidden_dim=8))
+    features, action = torch.randn(4, 12) * 3, torch.rand(4, 3) * 2 - 1
+    q1, q2 = critic(features, action)
+    for sample in range(4):
+        hidden = slow_projection(critic.trunk, features[sample].double().numpy())
+        inputs = np.concatenate([hidden, action[sample].double().numpy()])
+        np.testing.assert_allclose(q1[sample].item(), slow_mlp(critic.q1, inputs)[0], atol=1e-5)
+        np.testing.assert_allclose(q2[sample].item(), slow_mlp(critic.q2, inputs)[0], atol=1e-5)
+    assert not torch.equal(q1, q2)
+
+
+def test_weights_are_orthogonal_and_biases_zero():
+    module = nn.Sequential(
+        nn.Conv2d(9, 32, 3), nn.Linear(40, 10), nn.Linear(10, 40), nn.Linear(10, 1), nn.LayerNorm(6)
+    )
+    initialise(module, torch.Generator().manual_seed(0))
+    convolution, wide, tall, single, norm = module
+    matrix = convolution.weight.detach().flatten(1)  # 32 x 81
+    torch.testing.assert_close(matrix @ matrix.T, 2.0 * torch.eye(32), rtol=0, atol=1e-5)
+    torch.testing.assert_close(wide.weight @ wide.weight.T, torch.eye(10), rtol=0, atol=1e-5)
+    torch.testing.assert_close(tall.weight.T @ tall.weight, torch.eye(10), rtol=0, atol=1e-5)
+    torch.testing.assert_close(single.weight.norm(), torch.tensor(1.0))
+    for layer in (convolution, wide, tall, single, norm):
+        assert (layer.bias == 0).all()
+    assert (norm.weight == 1).all()
+
+
+def test_weights_depend_on_the_generator_alone():
+    def weights(seed):
+        network = mlp(4, 8, 2)
+        initialise(network, torch.Generator().manual_seed(seed))
+        return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_ema_moves_the_target_by_tau():
+    target, source = torch.tensor([1.0, -2.0]), torch.tensor([3.0, 2.0])
+    ema_update([target], [source], 0.25)
+    assert target.tolist() == [1.5, -1.0]  # 1 + (3 - 1)/4, -2 + (2 + 2)/4
+    assert source.tolist() == [3.0, 2.0]
+
+
+def test_ema_covers_every_parameter():
+    target, source = TwinCritic(6, 2, 4, 8), TwinCritic(6, 2, 4, 8)
+    with_random_biases(source)
+    before = [p.detach().clone() for p in target.parameters()]
+    ema_update(target.parameters(), source.parameters(), 0.01)
+    for old, new, goal in zip(before, target.parameters(), source.parameters(), strict=True):
+        torch.testing.assert_close(new.detach(), 0.99 * old + 0.01 * goal.detach(), rtol=0, atol=1e-6)

@@ -1,0 +1,83 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pixelcontrol.returns import n_step_return
+
+
+def one_return(rewards, discounts, same_episode, gamma):
+    """Call `n_step_return` for a batch of one; returns plain numbers."""
+    total, discount, horizon = n_step_return(
+        torch.tensor([rewards]), torch.tensor([discounts]), torch.tensor([same_episode]), gamma
+    )
+    return total.item(), discount.item(), horizon.item()
+
+
+# γ = 1/2 and small numbers: every value below is worked out by hand and exact in binary.
+@pytest.mark.parametrize(
+    ("rewards", "discounts", "same_episode", "expected"),
+    [
+        # in mid-episode: 1 + 2/2 + 4/4, and V counts (1/2)^3
+        pytest.param([1.0, 2.0, 4.0], [1.0, 1.0, 1.0], [True, True, True], (3.0, 0.125, 3), id="full window"),
+        # the last row of the window is a true end: all rewards count, V does not
+        pytest.param([1.0, 2.0, 4.0], [1.0, 1.0, 0.0], [True, True, True], (3.0, 0.0, 3), id="ends at n"),
+        # a true end after two rows: 1 + 2/2; what follows belongs to another episode
+        pytest.param([1.0, 2.0, 64.0], [1.0, 0.0, 1.0], [True, True, False], (2.0, 0.0, 2), id="true end"),
+        # a time limit (or a cut-off) after two rows: the same sum, and V counts (1/2)^2
+        pytest.param([1.0, 2.0, 64.0], [1.0, 1.0, 1.0], [True, True, False], (2.0, 0.25, 2), id="time limit"),
+        # the episode's last start: one row
+        pytest.param([1.0, 64.0, 64.0], [1.0, 1.0, 1.0], [True, False, True], (1.0, 0.5, 1), id="last start"),
+        pytest.param(
+            [1.0, 64.0, 64.0], [0.0, 1.0, 1.0], [True, False, False], (1.0, 0.0, 1), id="last, true"
+        ),
+        # two episodes may begin within one window; the second one's rows stay outside too
+        pytest.param([1.0, 64.0, 64.0], [1.0, 0.0, 0.0], [True, False, True], (1.0, 0.5, 1), id="short ones"),
+        # a world's own discount of 1/2: 1 + (1/2)(1/2)2 + (1/4)(1/4)16, and V counts 1/64
+        pytest.param([1.0, 2.0, 16.0], [0.5, 0.5, 0.5], [True, True, True], (2.5, 1 / 64, 3), id="soft"),
+    ],
+)
+def test_worked_numbers(rewards, discounts, same_episode, expected):
+    assert one_return(rewards, discounts, same_episode, 0.5) == expected
+
+
+def test_one_step_return_is_the_reward():
+    assert one_return([3.0], [1.0], [True], 0.75) == (3.0, 0.75, 1)
+    assert one_return([3.0], [0.0], [True], 0.75) == (3.0, 0.0, 1)
+
+
+def test_what_lies_outside_of_the_episode_is_never_touched():
+    nan = float("nan")
+    assert one_return([1.0, nan, nan], [1.0, nan, nan], [True, False, False], 0.5) == (1.0, 0.5, 1)
+
+
+def slow_return(rewards, discounts, same_episode, gamma):
+    """Walk through one window row by row."""
+    total, weight, horizon = 0.0, 1.0, 0
+    for reward, discount, same in zip(rewards, discounts, same_episode, strict=True):
+        if not same:
+            break
+        total += weight * reward
+        weight *= gamma * discount
+        horizon += 1
+    return total, weight, horizon
+
+
+row = st.tuples(st.floats(-10, 10, width=32), st.sampled_from([0.0, 0.5, 1.0]), st.booleans())
+
+
+@given(
+    windows=st.integers(1, 6).flatmap(
+        lambda n: st.lists(st.lists(row, min_size=n, max_size=n), min_size=1, max_size=5)
+    ),
+    gamma=st.floats(0.0, 1.0),
+)
+def test_equals_a_walk_row_by_row(windows, gamma):
+    reward, discount, same_episode = (
+        torch.tensor([[step[i] for step in window] for window in windows]) for i in range(3)
+    )
+    total, weight, horizon = n_step_return(reward, discount, same_episode, gamma)
+    slow = [slow_return(*zip(*window, strict=True), gamma) for window in windows]
+    assert horizon.tolist() == [h for _, _, h in slow]
+    torch.testing.assert_close(total, torch.tensor([t for t, _, _ in slow]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(weight, torch.tensor([w for _, w, _ in slow]), rtol=1e-5, atol=1e-6)
