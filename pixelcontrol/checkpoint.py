@@ -1,0 +1,420 @@
+"""Checkpoints: all that a run needs to continue, written so that a kill at any moment loses none of it.
+
+    run/checkpoint/
+      00000001-images-0.bin     images of the replay, in the order in which they were added: each save writes
+      00000002-images-0.bin     only the rows added since the one before, so its cost does not grow with the ring
+      00000001-state.pt
+      00000001.json             the manifest: name, size and SHA-256 of every file of this checkpoint
+      00000002-state.pt
+      00000002.json
+
+The rename of a manifest is the one moment at which a checkpoint comes to be: a file that no manifest names does
+not count, and the next save removes it. The two newest checkpoints are kept and share the images that both need.
+Loading compares every byte with the manifest, takes the older checkpoint when the newer one is damaged, and
+never executes what it reads.
+
+A replay whose images lie in a file is written here too: by the time of a crash that file has moved on, and rows
+of after the checkpoint have taken the place of rows of before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import re
+import shutil
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pixelcontrol import __version__
+from pixelcontrol.replay import Replay
+from pixelcontrol.storage import available_ram_bytes
+
+FORMAT = 1
+"""Version of what is described above; raised whenever older files can no longer be read."""
+
+# Images are written and read in files of this size at most, so that the ring is never held twice.
+IMAGE_FILE_BYTES = 64 * 1024**2
+
+# What must stay free beside the state and the images: the manifest, and what the file system takes for itself.
+SPARE_BYTES = 1024**2
+
+# Far beyond the manifest of any ring.
+LARGEST_MANIFEST_BYTES = 64 * 1024**2
+
+OUR_FILES = re.compile(r"(\d{8})(\.json|\.json\.tmp|-state\.pt|-images-\d+\.bin)")
+
+CONTENT = {"state", "replay", "images_shape"}
+"""What a state file holds: the run's state; the replay but for its images; the shape of those."""
+
+# What `torch.load(weights_only=True)` raises, depending on what is wrong with a file.
+REFUSALS = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    MemoryError,
+)
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be used: says where it lies, why, and what to do."""
+
+    def __init__(self, path: Path, reason: str, remedy: str) -> None:
+        super().__init__(f"{path}: {reason}; {remedy}")
+        self.path, self.reason, self.remedy = path, reason, remedy
+
+
+class CheckpointNotSaved(Exception):
+    """The disk did not take a checkpoint. The earlier ones are intact, and training can go on."""
+
+
+class CheckpointDamaged(UserWarning):
+    """The newest checkpoint is damaged, and the one before it was loaded."""
+
+
+class _Damaged(Exception):
+    """A file is missing, or is not what its manifest says."""
+
+
+@dataclass(frozen=True)
+class _File:
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Images:
+    """A file of images: the rows from `first_row` to before `end_row`, counted since the run began."""
+
+    first_row: int
+    end_row: int
+    file: _File
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What belongs to one checkpoint; no images where no replay is kept."""
+
+    generation: int
+    state: _File
+    images: tuple[_Images, ...]
+
+    def names(self) -> set[str]:
+        return {_manifest_name(self.generation), self.state.name, *(part.file.name for part in self.images)}
+
+
+class Checkpoints:
+    """The checkpoints of one run, and how far the images of its replay are written.
+
+    Saving belongs to the one process that trains in this directory (see `rundir.RunLock`). Loading changes no
+    file and needs no lock.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        """Keep checkpoints in the folder `checkpoint` of `run_dir`; touches no file yet."""
+        self.directory = run_dir / "checkpoint"
+        self._newest: _Manifest | None = None
+        # Written images of the replay in memory; none where that of `_newest` was not restored.
+        self._images: tuple[_Images, ...] = ()
+
+    def exist(self) -> bool:
+        """Return whether this run ever saved a checkpoint, damaged or not."""
+        return bool(self._generations())
+
+    def save(self, state: Mapping[str, Any], replay: Replay | None) -> None:
+        """Write a checkpoint, and remove what only the last but one needed.
+
+        Args:
+            state: dicts, lists and tuples of tensors, numbers, strings, bools and None.
+            replay: kept too, its images incrementally; None keeps none.
+
+        Raises:
+            CheckpointNotSaved: the disk is full, read-only or gone; earlier checkpoints are intact, and nothing
+                of this one is left behind.
+            CheckpointError: the directory holds checkpoints that were not loaded: they are another run's.
+            TypeError: `state` holds something that could not be loaded again; names where.
+        """
+        content = {
+            "state": state,
+            "replay": None if replay is None else replay.state_dict(),
+            "images_shape": None if replay is None else list(replay.images.shape),
+        }
+        _require_loadable(content, "checkpoint")
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        try:
+            manifest = self._write_checkpoint(buffer.getbuffer(), replay)
+        except OSError as error:
+            raise CheckpointNotSaved(
+                f"{self.directory}: a checkpoint could not be saved: {error.strerror or error}; "
+                "earlier checkpoints are intact, and saving works again once the disk does"
+            ) from error
+        kept = manifest.names() | (self._newest.names() if self._newest else set())
+        self._newest, self._images = manifest, manifest.images
+        with suppress(OSError):  # the checkpoint stands; the next save removes what stays now
+            self._remove(self._names() - kept)
+
+    def load(self, replay: Replay | None = None) -> dict[str, Any]:
+        """Return the state of the newest whole checkpoint, its tensors on the CPU.
+
+        Args:
+            replay: filled with what was kept; stays empty when nothing was.
+
+        Raises:
+            CheckpointError: there is no whole checkpoint, or it is another program's, another version's or of
+                a replay of another shape. Nothing of it was executed.
+
+        Warns:
+            CheckpointDamaged: the newest checkpoint is damaged, and the one before it was loaded.
+        """
+        damages: list[str] = []
+        for generation in sorted(self._generations(), reverse=True):
+            try:
+                manifest = self._read_manifest(generation)
+                content = self._read_state(manifest)
+                if replay is not None and content["replay"] is not None:
+                    self._restore(replay, content, manifest)
+            except _Damaged as damage:
+                damages.append(str(damage))
+                continue
+            if damages:
+                message = f"{self.directory}: {'; '.join(damages)}; the checkpoint before was loaded instead"
+                warnings.warn(message, CheckpointDamaged, stacklevel=2)
+            self._newest = manifest
+            self._images = () if replay is None else manifest.images
+            return content["state"]
+        if damages:
+            remedy = (
+                "copy whole files back, or, where only images are damaged, resume without the kept replay"
+            )
+            raise CheckpointError(self.directory, "; ".join(damages), remedy)
+        raise CheckpointError(
+            self.directory, "no checkpoint here", "name the directory of a run that saved one"
+        )
+
+    def _names(self) -> set[str]:
+        if not self.directory.is_dir():
+            return set()
+        return {path.name for path in self.directory.iterdir() if OUR_FILES.fullmatch(path.name)}
+
+    def _generations(self) -> list[int]:
+        return [int(name.removesuffix(".json")) for name in self._names() if name.endswith(".json")]
+
+    def _remove(self, names: set[str]) -> None:
+        # Manifests first, so that none names a file that is gone.
+        for name in sorted(names, key=lambda name: not name.endswith(".json")):
+            (self.directory / name).unlink()
+
+    def _write_checkpoint(self, state: memoryview, replay: Replay | None) -> _Manifest:
+        generations = self._generations()
+        if generations and self._newest is None:
+            raise CheckpointError(
+                self.directory,
+                "holds the checkpoints of another run",
+                "resume that, or choose a new directory",
+            )
+        # The newest may have been deleted while training went on: its number is not used again.
+        generation = 1 + max([*generations, self._newest.generation if self._newest else 0])
+        if not self.directory.exists():
+            self.directory.mkdir()
+            _sync_directory(self.directory.parent)
+        self._remove_unfinished(generation)
+        try:
+            images = () if replay is None else self._write_images(generation, replay)
+            manifest = _Manifest(generation, self._write(f"{generation:08d}-state.pt", state), images)
+            name = _manifest_name(generation)
+            self._write(
+                f"{name}.tmp",
+                memoryview(_sealed({"format": FORMAT, "pixelcontrol": __version__, **asdict(manifest)})),
+            )
+            _sync_directory(self.directory)
+            (self.directory / f"{name}.tmp").rename(self.directory / name)
+            _sync_directory(self.directory)
+        except OSError:
+            with suppress(OSError):  # the next save removes what cannot be removed now
+                self._remove_unfinished(generation)
+            raise
+        return manifest
+
+    def _remove_unfinished(self, generation: int) -> None:
+        """Remove what a save of this number left behind when it failed or was killed."""
+        self._remove({name for name in self._names() if name.startswith(f"{generation:08d}")})
+
+    def _write_images(self, generation: int, replay: Replay) -> tuple[_Images, ...]:
+        """Write the rows that no file holds yet; return the files that together hold the ring."""
+        oldest_row = max(0, replay.rows_added - replay.rows)
+        images = [part for part in self._images if part.end_row > oldest_row]
+        if not all((self.directory / part.file.name).exists() for part in images):
+            images = []  # deleted while training went on: all is written anew
+        unwritten = range(images[-1].end_row if images else oldest_row, replay.rows_added)
+        row_bytes = replay.images[0].nbytes
+        step = max(1, IMAGE_FILE_BYTES // row_bytes)
+        for number, first_row in enumerate(unwritten[::step]):
+            end_row = min(first_row + step, unwritten.stop)
+            slots = torch.arange(first_row, end_row, device=replay.images.device) % replay.rows
+            block = replay.images[slots].cpu().flatten().numpy()
+            file = self._write(f"{generation:08d}-images-{number}.bin", block.data)
+            images.append(_Images(first_row, end_row, file))
+        return tuple(images)
+
+    def _write(self, name: str, data: memoryview) -> _File:
+        """Write a file through to the disk."""
+        free = shutil.disk_usage(self.directory).free
+        if free < data.nbytes + SPARE_BYTES:
+            raise OSError(f"{name} takes {data.nbytes / 1e6:.1f} MB and {free / 1e6:.1f} MB are free")
+        with (self.directory / name).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return _File(name, data.nbytes, hashlib.sha256(data).hexdigest())
+
+    def _read_manifest(self, generation: int) -> _Manifest:
+        path = self.directory / _manifest_name(generation)
+        data = self._read(path.name, LARGEST_MANIFEST_BYTES)
+        try:
+            content = json.loads(data)
+            if data != _sealed({key: content[key] for key in content if key != "sha256"}):
+                raise _Damaged(f"{path.name} has other content than was saved")
+            if content["format"] != FORMAT:
+                raise CheckpointError(
+                    path,
+                    f"has format {content['format']}, of pixelcontrol {content['pixelcontrol']}; "
+                    f"pixelcontrol {__version__} reads format {FORMAT}",
+                    "use the version that wrote it",
+                )
+            images = [
+                _Images(part["first_row"], part["end_row"], _checked_file(**part["file"]))
+                for part in content["images"]
+            ]
+            return _Manifest(generation, _checked_file(**content["state"]), tuple(images))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise _Damaged(f"{path.name} is not a manifest of this program") from error
+
+    def _read_state(self, manifest: _Manifest) -> dict[str, Any]:
+        data = io.BytesIO(self._read_whole(manifest.state))
+        try:
+            # torch would unpack a small file into as much memory as it claims to hold.
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in zipfile.ZipFile(data).infolist()):
+                raise ValueError("it is compressed")
+            data.seek(0)
+            content = torch.load(data, map_location="cpu", weights_only=True)
+            if set(content) != CONTENT:
+                raise ValueError(f"it holds {set(content)} instead of {CONTENT}")
+        except REFUSALS as error:
+            raise CheckpointError(
+                self.directory / manifest.state.name,
+                "this program did not write it; it was refused, and nothing in it was executed",
+                "load only checkpoints that you trust",
+            ) from error
+        return content
+
+    def _restore(self, replay: Replay, content: Mapping[str, Any], manifest: _Manifest) -> None:
+        """Fill the replay. Older rows of the first file are overwritten in the ring by those that follow."""
+        shape = tuple(content["images_shape"])
+        if shape != replay.images.shape:
+            raise CheckpointError(
+                self.directory,
+                f"the kept replay has images of shape {shape}, and this run's {tuple(replay.images.shape)}",
+                "resume with the settings it was saved with, or without the kept replay",
+            )
+        row = max(0, content["replay"]["rows_added"] - replay.rows)
+        if manifest.images:
+            row = min(row, manifest.images[0].first_row)
+        for part in manifest.images:
+            size = (part.end_row - part.first_row) * replay.images[0].nbytes
+            if part.first_row != row or part.file.size != size:
+                raise _Damaged(f"{part.file.name} holds other rows than its place in the replay needs")
+            data = torch.frombuffer(self._read_whole(part.file), dtype=torch.uint8)
+            slots = torch.arange(part.first_row, part.end_row) % replay.rows
+            replay.images[slots.to(replay.images.device)] = data.view(-1, *shape[1:]).to(replay.images.device)
+            row = part.end_row
+        if row != content["replay"]["rows_added"]:
+            raise _Damaged(f"{_manifest_name(manifest.generation)} names too few images")
+        replay.load_state_dict(content["replay"])
+
+    def _read(self, name: str, largest: int) -> bytes:
+        try:
+            size = (self.directory / name).stat().st_size
+            if size > largest:
+                raise _Damaged(f"{name} has {size} bytes, and {largest} are the most that it can have")
+            return (self.directory / name).read_bytes()
+        except OSError as error:
+            raise _Damaged(f"{name} cannot be read: {error.strerror}") from error
+
+    def _read_whole(self, file: _File) -> bytearray:
+        """Read a file and compare it with its manifest, which may be lying about the size as well."""
+        data = self._read(file.name, min(file.size, available_ram_bytes()))
+        if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
+            raise _Damaged(f"{file.name} has other content than was saved")
+        return bytearray(data)
+
+
+def _manifest_name(generation: int) -> str:
+    return f"{generation:08d}.json"
+
+
+def _sealed(content: Mapping[str, Any]) -> bytes:
+    """Return JSON that carries its own SHA-256, so that a flipped bit in a manifest is found as well."""
+    plain = json.dumps(content, indent=1, sort_keys=True)
+    seal = hashlib.sha256(plain.encode()).hexdigest()
+    return json.dumps({"sha256": seal, **content}, indent=1, sort_keys=True).encode()
+
+
+def _checked_file(name: str, size: int, sha256: str) -> _File:
+    """Take what a manifest says of a file, unless it points elsewhere.
+
+    Raises:
+        TypeError or ValueError: this program would not have written it.
+    """
+    if not OUR_FILES.fullmatch(name) or not isinstance(size, int):
+        raise ValueError(name)
+    return _File(name, size, sha256)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make renames and new names in `directory` survive a power failure."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _require_loadable(value: Any, where: str) -> None:
+    """Refuse what `torch.load(weights_only=True)` would refuse, while it can still be mended.
+
+    Raises:
+        TypeError: names the place and the type.
+    """
+    if type(value) in (dict, OrderedDict):
+        for key, part in value.items():
+            _require_loadable(key, f"a key of {where}")
+            _require_loadable(part, f"{where}[{key!r}]")
+    elif type(value) in (list, tuple):
+        for index, part in enumerate(value):
+            _require_loadable(part, f"{where}[{index}]")
+    elif type(value) not in (Tensor, torch.nn.Parameter, int, float, bool, str, type(None)):
+        raise TypeError(
+            f"{where} is a {type(value).__qualname__}; a checkpoint holds dicts, lists and tuples of tensors, "
+            "numbers, strings, bools and None: convert it"
+        )

@@ -1,0 +1,78 @@
+"""The directory of a run: one process at a time trains in it, and its tables continue without gap or repeat."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import IO
+
+
+class RunBusy(Exception):
+    """Another process trains in this directory: names it."""
+
+
+class RunLock:
+    """Held by the process that trains in a directory, for as long as it lives.
+
+    The lock is the kernel's: it ends with its process, however that ends, so there is never a stale one to
+    remove. The file's text only tells others who holds it.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            RunBusy: another process holds it.
+            OSError: the directory is gone or read-only.
+        """
+        self._file = (run_dir / "lock").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "another process"
+            self._file.close()
+            raise RunBusy(
+                f"{run_dir} is in use by {holder}; wait for it, end it, or choose another directory"
+            ) from None
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Give the directory free."""
+        self._file.close()
+
+    def __enter__(self) -> RunLock:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+
+def written_bytes(table: IO[str]) -> int:
+    """Return the size of a table that is being written, once all of it has reached the disk.
+
+    A checkpoint records it, so that `cut_table` finds the rows of before the checkpoint and those alone.
+    """
+    table.flush()
+    os.fsync(table.fileno())
+    return os.fstat(table.fileno()).st_size
+
+
+def cut_table(path: Path, size: int) -> None:
+    """Cut a table to the `size` in bytes that it had at a checkpoint: what came later happens again.
+
+    Raises:
+        ValueError: rows of before the checkpoint are missing.
+    """
+    found = path.stat().st_size if path.exists() else 0
+    if found < size:
+        raise ValueError(
+            f"{path} has {found} bytes, and had {size} at the checkpoint: rows are missing; copy it back, or "
+            "start a new run"
+        )
+    if found > size:
+        os.truncate(path, size)
