@@ -1,1 +1,24 @@
-"""Train agents that control a body from camera images."""
+"""Train agents that control a body from camera images.
+
+`pixelcontrol.load(run)` gives a trained policy; everything else has its own module (see ARCHITECTURE.md).
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pixelcontrol.load import Policy, load
+
+__all__ = ["Policy", "load"]
+__version__ = version("pixelcontrol")
+
+
+def __getattr__(name: str) -> Any:
+    # Worker processes import this package too, and must not pay for torch.
+    if name in __all__:
+        import importlib
+
+        return getattr(importlib.import_module("pixelcontrol.load"), name)
+    raise AttributeError(f"module 'pixelcontrol' has no attribute {name!r}")

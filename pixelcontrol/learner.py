@@ -68,6 +68,7 @@ class Learner:
         self.graph_metrics: dict[str, Tensor] = {}
         self.capturable = device.type == "cuda" and replay.images.is_cuda
         self.updates_run = 0
+        self.all_finite = torch.ones((), dtype=torch.bool, device=device)
 
     def update(self, agent_step: int) -> dict[str, Tensor]:
         """Draw one batch and learn from it; the metrics stay on the device."""
@@ -85,7 +86,13 @@ class Learner:
         # No cache: it would keep the bf16 copies from before an optimiser's step, and the actor's loss would be
         # judged by the old critic.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
-            return self.agent.update(batch, self.agent_step)
+            metrics = self.agent.update(batch, self.agent_step)
+        self.all_finite &= torch.stack(list(metrics.values())).isfinite().all()
+        return metrics
+
+    def finite(self) -> bool:
+        """Whether every metric of every update was a finite number; waits for the device."""
+        return bool(self.all_finite)
 
     def _capture(self) -> None:
         """Record one update as a graph; recording itself changes no weight."""

@@ -1,17 +1,73 @@
-"""How a number that a user may choose is declared: its default, what it does, and where it comes from."""
+"""How a number that a user may choose is declared and checked.
+
+Every setting is a field of a frozen dataclass, so its name, type, default, bounds, meaning and source stand in
+one place; the command line, its `--help` and `config.json` are all made from there.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import field
 from typing import Any
 
 
-def setting(default: Any, help: str, source: str) -> Any:
+def setting(
+    default: Any,
+    help: str,
+    source: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[str] = (),
+) -> Any:
     """Declare a field of a settings dataclass.
 
     Args:
         default: the value used when nobody chooses another.
         help: what it does, with its unit; shown by `--help`.
         source: where the default comes from (paper table, official code, or our own reason).
+        low: smallest allowed value, for numbers and for each number of a tuple.
+        high: largest allowed value.
+        choices: the allowed words, for strings.
     """
-    return field(default=default, metadata={"help": help, "source": source})
+    metadata = {"help": help, "source": source, "low": low, "high": high, "choices": tuple(choices)}
+    return field(default=default, metadata=metadata)
+
+
+def flag(name: str) -> str:
+    """Return the command-line spelling of a field: `batch_size` is typed `--batch-size`."""
+    return "--" + name.replace("_", "-")
+
+
+def check(settings: Any) -> None:
+    """Check every field of a settings dataclass against its declared bounds.
+
+    Raises:
+        ValueError: names the first bad value, what is allowed, and the flag that sets it.
+    """
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        low, high = item.metadata.get("low"), item.metadata.get("high")
+        choices = item.metadata.get("choices", ())
+        if choices and value not in choices:
+            raise ValueError(unknown(flag(item.name), value, choices))
+        for number in value if isinstance(value, tuple) else (value,):
+            if (low is not None and not number >= low) or (high is not None and not number <= high):
+                bounds = " and ".join(
+                    f"{word} {bound:g}"
+                    for word, bound in (("at least", low), ("at most", high))
+                    if bound is not None
+                )
+                raise ValueError(f"{flag(item.name)} is {value}, but must be {bounds}")
+
+
+def unknown(what: str, value: object, allowed: Iterable[str]) -> str:
+    """Word the error for a name that does not exist: the name, the nearest match, and what is allowed."""
+    allowed = list(allowed)
+    near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{what} {value!r} is unknown{hint} Allowed: {', '.join(allowed)}".replace(
+        "unknown Allowed", "unknown. Allowed"
+    )

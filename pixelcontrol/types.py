@@ -145,9 +145,11 @@ class Agent(Protocol):
 
     Attributes:
         generator: on the agent's device; every random number that the agent draws comes from it.
+        metric_names: what `update` returns.
     """
 
     generator: torch.Generator
+    metric_names: tuple[str, ...]
 
     def act(
         self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int

@@ -56,6 +56,8 @@ class DrQV2Settings:
 class DrQV2:
     """The agent: an encoder, a deterministic actor, two critics and their slowly moving copies."""
 
+    metric_names: tuple[str, ...] = ("critic_loss", "actor_loss", "q_mean", "target_mean", "std")
+
     def __init__(
         self,
         observation_shape: tuple[int, int, int],

@@ -1,0 +1,266 @@
+"""The command line: `pixelcontrol VERB ...`. Every verb is a few lines around one function of the package.
+
+A mistake in the arguments is answered in one line, with exit status 2, before anything is created.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from dataclasses import Field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+# Idle OpenMP threads must sleep, not spin: the worlds' processes need the cores. Read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` that answers mistakes in one line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with status 2."""
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        sys.exit(2)
+
+    def parse_strictly(self, arguments: list[str]) -> argparse.Namespace:
+        """Parse all of `arguments`; an unknown flag is answered with its nearest match."""
+        parsed, rest = self.parse_known_args(arguments)
+        if rest:
+            flags = [option for action in self._actions for option in action.option_strings]
+            near = difflib.get_close_matches(rest[0].partition("=")[0], flags, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            self.error(f"unknown argument {rest[0]!r}{hint} (see `{self.prog} --help`)")
+        return parsed
+
+
+def number(text: str) -> int:
+    """Read a whole number as people type it: 1000000, 1_000_000 or 1e6."""
+    value = float(text.replace("_", ""))
+    if value != int(value):
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+    return int(value)
+
+
+def truth(text: str) -> bool:
+    """Read yes or no."""
+    if text.lower() in ("yes", "true", "1", "no", "false", "0"):
+        return text.lower() in ("yes", "true", "1")
+    raise argparse.ArgumentTypeError(f"expected yes or no, got {text!r}")
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Read whole numbers between commas."""
+    return tuple(number(part) for part in text.split(","))
+
+
+_READERS = {
+    "int": number,
+    "float": float,
+    "str": str,
+    "RendererName": str,
+    "bool": truth,
+    "tuple[int, ...]": numbers,
+}
+_KINDS = {"int": "N", "float": "X", "str": "WORD", "bool": "yes|no", "tuple[int, ...]": "N,N,..."}
+
+
+def _add_setting(group: Any, item: Field[Any]) -> None:
+    shown = "yes" if item.default is True else "no" if item.default is False else item.default
+    shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
+    default = "the task's" if item.name in ("frames", "stddev_duration") else shown
+    words = f"{item.metadata['help']} (default: {default}; {item.metadata['source']})".replace("%", "%%")
+    choices = item.metadata.get("choices") or None
+    group.add_argument(
+        "--" + item.name.replace("_", "-"),
+        type=_READERS[str(item.type)],
+        default=argparse.SUPPRESS,
+        metavar="|".join(choices) if choices else _KINDS[str(item.type)],
+        help=words,
+    )
+
+
+def train(arguments: list[str]) -> int:
+    """Train an agent."""
+    from pixelcontrol.config import AGENTS, PRESETS, read_config, resolve, setting_fields
+    from pixelcontrol.settings import unknown
+
+    first = Parser(prog="pixelcontrol train", add_help=False)
+    first.add_argument("--agent", default="drqv2")
+    agent = first.parse_known_args(arguments)[0].agent
+    if agent not in AGENTS:
+        first.error(unknown("agent", agent, AGENTS))
+
+    parser = Parser(
+        prog="pixelcontrol train",
+        description="Train an agent from camera images. A choice is taken from the command line, else from the "
+        "preset, else from the task's own deviation (paper, appendix B), else from the default shown here.",
+    )
+    parser.add_argument(
+        "task", nargs="?", help="a name from `pixelcontrol tasks`, or module:factory of your own"
+    )
+    parser.add_argument("--agent", default="drqv2", help=f"one of {', '.join(AGENTS)}")
+    parser.add_argument("--preset", default="paper", help=f"one of {', '.join(PRESETS[agent])}")
+    parser.add_argument("--seed", type=int, default=1, help="of weights, worlds, noise and draws")
+    parser.add_argument("--out", type=Path, help="run directory", default=argparse.SUPPRESS)
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUN", help="continue this run", default=argparse.SUPPRESS
+    )
+    group = parser.add_argument_group(f"settings of the run and of {agent}, with their sources")
+    fields = setting_fields(agent)
+    for item in fields.values():
+        _add_setting(group, item)
+    given = vars(parser.parse_strictly(arguments))
+    overrides = {name: given[name] for name in given.keys() & fields.keys()}
+
+    from pixelcontrol.train import Interrupted, NotFinite, choose_hardware
+    from pixelcontrol.train import train as run_training
+
+    if "resume" in given:
+        run_dir = given["resume"]
+        config = read_config(run_dir)
+        if changed := sorted(overrides):
+            raise ValueError(
+                f"--resume continues a run with its own settings, but {', '.join(changed)} was given; "
+                "leave it out, or start a new run"
+            )
+    else:
+        if given["task"] is None:
+            parser.error("which task? Name one of `pixelcontrol tasks`")
+        config, _ = resolve(given["task"], agent, given["preset"], given["seed"], **overrides)
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        name = f"{config.task.replace(':', '.')}-{agent}-{config.seed}-{stamp}"
+        run_dir = given.get("out", Path("runs") / name)
+        if (run_dir / "config.json").exists():
+            raise ValueError(
+                f"{run_dir} already holds a run; continue it with --resume {run_dir}, or choose another --out"
+            )
+    choose_hardware(config)
+    try:
+        run_training(config, run_dir, resume="resume" in given)
+    except Interrupted as stop:
+        print(f"{stop}; continue with: pixelcontrol train --resume {run_dir}", file=sys.stderr)
+        return stop.exit_status
+    except NotFinite as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    return 0
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Evaluate a trained agent."""
+    from pixelcontrol.config import RENDERERS
+    from pixelcontrol.settings import unknown
+
+    parser = Parser(prog="pixelcontrol eval", description="Evaluate a run's last checkpoint.")
+    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("--episodes", type=number, default=10, help="how many")
+    parser.add_argument("--renderer", default=None, help="warp or opengl; the run's own when left out")
+    parser.add_argument("--seed", type=int, default=None, help="of the episodes; the run's own when left out")
+    given = parser.parse_strictly(arguments)
+    if given.renderer not in (None, *RENDERERS):
+        raise ValueError(unknown("--renderer", given.renderer, RENDERERS))
+    from pixelcontrol.load import load
+
+    policy = load(given.run)
+    if given.renderer not in (None, policy.config.loop.renderer):
+        print(f"note: this agent was trained on {policy.config.loop.renderer} images", file=sys.stderr)
+    outcome = policy.evaluate(given.episodes, renderer=given.renderer, seed=given.seed)
+    for index, value in enumerate(outcome.returns):
+        print(f"episode {index:3d}  return {value:.1f}")
+    print(
+        f"mean {outcome.returns.mean():.1f} +- {outcome.returns.std():.1f} over {given.episodes} episodes, "
+        f"renderer {given.renderer or policy.config.loop.renderer}, frame {policy.frame:,}"
+    )
+    return 0
+
+
+def play(arguments: list[str]) -> int:
+    """Film a trained agent."""
+    parser = Parser(prog="pixelcontrol play", description="Film one episode of a run's last checkpoint.")
+    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("--video", type=Path, default=Path("play.mp4"), help="file to write: .mp4 or .gif")
+    parser.add_argument("--seed", type=int, default=None, help="of the episode; the run's own when left out")
+    given = parser.parse_strictly(arguments)
+    if given.video.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"--video is {given.video}, but must end in .mp4 or .gif")
+    from pixelcontrol.load import load
+    from pixelcontrol.logger import write_video
+
+    outcome = load(given.run).evaluate(1, seed=given.seed)
+    write_video(given.video, outcome.video)
+    print(f"return {outcome.returns[0]:.1f}, {len(outcome.video)} images -> {given.video}")
+    return 0
+
+
+def tasks(arguments: list[str]) -> int:
+    """List the tasks."""
+    Parser(prog="pixelcontrol tasks", description="List every task with what belongs to it.").parse_strictly(
+        arguments
+    )
+    from pixelcontrol.envs.tasks import OTHER_TASKS, PAPER_TASKS
+
+    head = ("task", "difficulty", "frames", "dim(S)", "dim(A)", "traits", "deviations from Table 2")
+    rows = [
+        (
+            task.name,
+            task.difficulty or "(medium)",
+            f"{task.train_frames:,}",
+            str(task.state_dim or "-"),
+            str(task.action_dim or "-"),
+            ", ".join(task.traits),
+            " ".join(f"{name}={value:g}" for name, value in task.deviations.items()),
+        )
+        for task in (*PAPER_TASKS, *OTHER_TASKS)
+    ]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for row in [head, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def doctor(arguments: list[str]) -> int:
+    """Say what this machine can do."""
+    parser = Parser(
+        prog="pixelcontrol doctor", description="Check GPU, precision, renderers, video and versions."
+    )
+    parser.add_argument("--images", type=Path, default=None, help="folder for each renderer's test image")
+    given = parser.parse_strictly(arguments)
+    from pixelcontrol.doctor import examine
+
+    return examine(given.images)
+
+
+VERBS = {
+    "train": train,
+    "eval": evaluate,
+    "play": play,
+    "tasks": tasks,
+    "doctor": doctor,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb and return the exit status: 0, 1 for a failed run, 2 for a mistake in the arguments."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: pixelcontrol VERB ...  (each has --help)\n")
+        for name, verb in VERBS.items():
+            print(f"  {name:20s}{(verb.__doc__ or '').strip()}")
+        return 0
+    if arguments[0] not in VERBS:
+        from pixelcontrol.settings import unknown
+
+        print(f"pixelcontrol: {unknown('verb', arguments[0], VERBS)}", file=sys.stderr)
+        return 2
+    try:
+        return VERBS[arguments[0]](arguments[1:])
+    except ValueError as error:
+        print(f"pixelcontrol {arguments[0]}: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,171 @@
+"""What a run is made of: every choice, its default, its source, and the order in which choices override.
+
+A value is taken from the first of these that names it: the command line; the preset; the task's own deviation
+(paper, appendix B); the default. `resolve` does that once, and the result is written to `config.json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings
+from pixelcontrol.envs.dmc import RendererName
+from pixelcontrol.envs.tasks import Task, find_task
+from pixelcontrol.learner import PRECISIONS
+from pixelcontrol.settings import check, flag, setting, unknown
+
+AGENTS: dict[str, tuple[type[DrQV2], type[DrQV2Settings]]] = {"drqv2": (DrQV2, DrQV2Settings)}
+RENDERERS: tuple[RendererName, ...] = get_args(RendererName)
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """What can be chosen about worlds, replay and training loop, whatever the agent."""
+
+    frames: int = setting(0, "environment frames to train; 0 takes the task's own", "Table 1", low=0)
+    envs: int = setting(
+        0, "worlds stepped together; 0 takes 1 on a CPU, 16 on a GPU; 1 is the paper's loop", "ours", low=0
+    )
+    workers: int = setting(
+        0, "processes that step the worlds; 0 takes one per core, at most one per world", "ours", low=0
+    )
+    renderer: RendererName = setting(
+        "warp", "what draws the images", "ours; opengl is dm_control's", choices=RENDERERS
+    )
+    device: str = setting("auto", "where the agent learns", "ours", choices=DEVICES)
+    precision: str = setting("auto", "of products; weights stay fp32", "ours", choices=PRECISIONS)
+    image_size: int = setting(84, "height and width of an image, pixels", "section 4.1", low=16)
+    frame_stack: int = setting(3, "images per observation", "section 4.1", low=1)
+    action_repeat: int = setting(2, "frames per agent step", "Table 2", low=1)
+    replay_capacity: int = setting(1_000_000, "transitions kept", "Table 2", low=100)
+    seed_frames: int = setting(4_000, "frames before the first update", "Table 2", low=0)
+    batch_size: int = setting(256, "transitions per update", "Table 2", low=1)
+    n_step: int = setting(3, "rewards summed before bootstrapping", "Table 2", low=1)
+    discount: float = setting(0.99, "gamma, per agent step", "Table 2", low=0.0, high=1.0)
+    update_every_agent_steps: int = setting(2, "agent steps per update", "Table 2", low=1)
+    eval_every_frames: int = setting(20_000, "frames between evaluations", "section 4.1", low=1)
+    eval_episodes: int = setting(10, "episodes per evaluation; 0 evaluates never", "section 4.1", low=0)
+    save_every_frames: int = setting(100_000, "frames between checkpoints", "ours", low=1)
+    keep_replay: bool = setting(
+        True, "keep the replay beside the checkpoint, so that a resumed run is the same run", "ours"
+    )
+
+
+# Overrides by agent and preset, with what differs from the paper and why.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "drqv2": {
+        # Table 2 as it stands; the fields' defaults are the paper's.
+        "paper": {},
+        # A CPU learns in minutes: everything is smaller, decisions are fewer, noise decays sooner.
+        "quick": {},
+    }
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, completely: what is asked for, with every default filled in."""
+
+    task: str
+    agent: str
+    preset: str
+    seed: int
+    loop: LoopSettings
+    agent_settings: Any
+
+    def flat(self) -> dict[str, Any]:
+        """Return every setting of loop and agent by its name; no name occurs in both."""
+        return dataclasses.asdict(self.loop) | dataclasses.asdict(self.agent_settings)
+
+
+def setting_fields(agent: str) -> dict[str, dataclasses.Field[Any]]:
+    """Return all settings that a run of this agent has, by name."""
+    fields = [*dataclasses.fields(LoopSettings), *dataclasses.fields(AGENTS[agent][1])]
+    return {item.name: item for item in fields}
+
+
+def resolve(
+    task: str, agent: str = "drqv2", preset: str = "paper", seed: int = 1, **overrides: Any
+) -> tuple[Config, Task]:
+    """Fill in everything that `overrides` leaves open, and check it.
+
+    Raises:
+        ValueError: a name is unknown or a value impossible; says which, what is allowed, the nearest match.
+    """
+    if agent not in AGENTS:
+        raise ValueError(unknown("agent", agent, AGENTS))
+    if preset not in PRESETS[agent]:
+        raise ValueError(unknown(f"preset of {agent}", preset, PRESETS[agent]))
+    known = find_task(task)
+    fields = setting_fields(agent)
+    for name in overrides:
+        if name not in fields:
+            raise ValueError(unknown("setting", name, fields))
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"--seed is {seed}, but must be at least 0 and below 2**31")
+
+    chosen: dict[str, Any] = {"frames": known.train_frames, "action_repeat": known.action_repeat}
+    if agent == "drqv2":
+        chosen |= {"stddev_duration": known.exploration_agent_steps, **known.deviations}
+    chosen |= PRESETS[agent][preset]
+    chosen |= {name: value for name, value in overrides.items() if (name, value) != ("frames", 0)}
+
+    def fill(kind: type) -> Any:
+        names = {item.name for item in dataclasses.fields(kind)}
+        filled = kind(**{name: value for name, value in chosen.items() if name in names})
+        check(filled)
+        return filled
+
+    config = Config(task, agent, preset, seed, fill(LoopSettings), fill(AGENTS[agent][1]))
+    _check_together(config.loop)
+    return config, known
+
+
+def _check_together(loop: LoopSettings) -> None:
+    """Check what no field can check alone."""
+    for name in ("frames", "seed_frames", "eval_every_frames", "save_every_frames"):
+        value = getattr(loop, name)
+        if value % loop.action_repeat:
+            raise ValueError(
+                f"{flag(name)} is {value} frames, but an agent step is --action-repeat {loop.action_repeat} "
+                "frames; choose a multiple of it"
+            )
+    if loop.workers > loop.envs > 0:
+        raise ValueError(
+            f"--workers is {loop.workers}, but --envs is {loop.envs}; a worker steps at least one world"
+        )
+
+
+def read_config(run_dir: Path) -> Config:
+    """Rebuild the configuration of a run from its `config.json`, exactly as it was resolved.
+
+    Raises:
+        ValueError: there is no run, or a stored setting does not exist in this version.
+    """
+    path = run_dir / "config.json"
+    if not path.exists():
+        raise ValueError(f"{run_dir} holds no run: there is no {path}")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    agent = stored["agent"]
+    fields = setting_fields(agent)
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored["settings"].items()
+    }
+    if strange := sorted(set(values) ^ set(fields)):
+        raise ValueError(
+            f"the settings {', '.join(strange)} of {path} do not match this version of pixelcontrol"
+        )
+    loop_names = {item.name for item in dataclasses.fields(LoopSettings)}
+    return Config(
+        stored["task"],
+        agent,
+        stored["preset"],
+        stored["seed"],
+        LoopSettings(**{name: values[name] for name in loop_names}),
+        AGENTS[agent][1](**{name: values[name] for name in values.keys() - loop_names}),
+    )

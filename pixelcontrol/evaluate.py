@@ -1,0 +1,48 @@
+"""Evaluation: episodes with the agent's best guess at each step, in worlds of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+
+from pixelcontrol.replay import FrameStack
+from pixelcontrol.types import Agent, Env
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out of it.
+
+    Attributes:
+        returns: undiscounted return of each episode.
+        video: the first episode's images, (images, height, width, 3).
+    """
+
+    returns: Float64[np.ndarray, " episodes"]
+    video: UInt8[np.ndarray, "images height width 3"]
+
+
+def evaluate(agent: Agent, env: Env, episodes: int, frame_stack: int) -> Evaluation:
+    """Run `episodes` episodes, as many at a time as `env` has worlds. Neither agent nor training notices."""
+    returns: list[float] = []
+    video: list[np.ndarray] = []
+    while len(returns) < episodes:
+        stack = FrameStack(frame_stack)
+        total = np.zeros(env.num_worlds)
+        running = np.ones(env.num_worlds, dtype=bool)
+        filming = not returns
+        step = env.reset()
+        while True:
+            observation = stack.push(step)
+            if filming and running[0]:
+                video.append(step.image[0].permute(1, 2, 0).cpu().numpy())
+            running &= ~step.last
+            if not running.any():
+                break
+            env.send(agent.act_greedily(observation).cpu().numpy())
+            step = env.receive()
+            total += np.where(running, step.reward, 0.0)
+        returns.extend(total)
+    return Evaluation(np.array(returns[:episodes]), np.stack(video))

@@ -1,0 +1,91 @@
+"""This computer: which device to use, how to set it up, and how to name it in results."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+# The versions that decide what a run computes and what its images look like.
+RECORDED_PACKAGES = ("pixelcontrol", "torch", "mujoco", "dm-control", "mujoco-warp", "warp-lang", "numpy")
+
+# glibc's names for mallopt
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device for "auto", "cpu" or "cuda".
+
+    Raises:
+        ValueError: cuda is wanted and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "--device is cuda, but torch sees no GPU; use --device auto or cpu, or see `pixelcontrol doctor`"
+        )
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def prepare_process() -> None:
+    """Set up this process for learning; call once, at its start.
+
+    Batches are tens of megabytes, allocated and freed at every update. By default glibc hands such memory back
+    to the system each time, and taking it again costs as much as the update itself. Denormal numbers, which
+    small gradients become, are slow on CPUs and mean nothing here.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2 << 30)
+        libc.mallopt(_M_TOP_PAD, 64 << 20)
+    torch.set_flush_denormal(True)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def versions() -> dict[str, str]:
+    """Return the version of everything that decides a run's numbers."""
+    found = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        found[package] = importlib.metadata.version(package)
+    return found
+
+
+def commit() -> str:
+    """Return the commit of this source tree, with "+" when it has changes; or the version when installed."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return f"v{importlib.metadata.version('pixelcontrol')}"
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or "unknown"
+
+
+def describe(device: torch.device) -> str:
+    """Name the machine in words: processor, cores, and GPU if that is where learning happens."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if "model name" in line
+        ]
+        model = names[0] if names else model
+    words = f"{model}, {usable_cores()} cores"
+    return f"{words}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else words

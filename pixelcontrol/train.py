@@ -1,0 +1,429 @@
+"""The training loop: the only place that knows when to act, learn, evaluate, save and log.
+
+With one world this is the paper's loop, in the official code's order: act, update, step. With N worlds each round
+is N agent steps, and as many updates as those are worth. While the learner updates, the worlds' physics runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from pixelcontrol import machine, storage
+from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
+from pixelcontrol.config import AGENTS, Config
+from pixelcontrol.envs.dmc import RendererName
+from pixelcontrol.envs.make import make_env
+from pixelcontrol.envs.tasks import find_task
+from pixelcontrol.evaluate import evaluate
+from pixelcontrol.experiments.figures import run_curve
+from pixelcontrol.learner import Learner, choose_precision
+from pixelcontrol.logger import CsvLog, Progress, write_video
+from pixelcontrol.replay import FrameStack, Replay, ring_rows
+from pixelcontrol.rundir import RunLock
+from pixelcontrol.types import Agent, Env
+
+# Training and evaluation worlds draw their episodes from different random streams of one seed.
+TRAIN_STREAM, EVAL_STREAM = 0, 1
+SPEED_WINDOW_SECONDS = 10.0
+
+IDENTITY = ("agent", "task", "seed")
+POSITION = ("frame", "agent_step", "update", "hour")
+TRAIN_COLUMNS = (*IDENTITY, *POSITION, "episode", "episode_return", "episode_frames", "frames_per_second")
+EVAL_COLUMNS = (
+    *IDENTITY, *POSITION, "episode_return", "episode_return_std", "episodes",
+    "renderer", "precision", "envs", "commit",
+)  # fmt: skip
+
+
+class Interrupted(Exception):
+    """The run was asked to stop by a signal, and has saved."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_status = 128 + number
+
+
+class NotFinite(Exception):
+    """A loss or an action became NaN or infinite; the evidence is saved, the last checkpoint untouched."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What "auto" came to on this machine, and the words that say so."""
+
+    device: torch.device
+    precision: str
+    precision_reason: str
+    envs: int
+    workers: int
+
+
+def choose_hardware(config: Config) -> Hardware:
+    """Fill in what depends on this machine.
+
+    Raises:
+        ValueError: the wanted device or precision does not exist here.
+    """
+    loop = config.loop
+    device = machine.choose_device(loop.device)
+    precision, reason = choose_precision(loop.precision, device)
+    envs = loop.envs or (16 if device.type == "cuda" else 1)
+    workers = loop.workers or min(envs, machine.usable_cores())
+    return Hardware(device, precision, reason, envs, workers)
+
+
+def build_agent(config: Config, action_dim: int, device: torch.device) -> Agent:
+    """Build the configured agent with fresh weights."""
+    kind, _ = AGENTS[config.agent]
+    size = config.loop.image_size
+    shape = (3 * config.loop.frame_stack, size, size)
+    return kind(shape, action_dim, config.agent_settings, device=device, seed=config.seed)
+
+
+def build_env(
+    config: Config, hardware: Hardware, num_worlds: int, stream: int, *, renderer: RendererName | None = None
+) -> Env:
+    """Start `num_worlds` worlds of the configured task; `renderer` overrides the configured one."""
+    loop = config.loop
+    return make_env(
+        find_task(config.task),
+        num_worlds=num_worlds,
+        num_workers=min(hardware.workers, num_worlds),
+        renderer=renderer or loop.renderer,
+        image_size=(loop.image_size, loop.image_size),
+        action_repeat=loop.action_repeat,
+        device=str(hardware.device),
+        seed=config.seed,
+        stream=stream,
+    )
+
+
+@dataclass
+class Counters:
+    """Where a run stands; all of it is in every checkpoint."""
+
+    agent_step: int = 0
+    update: int = 0
+    episode: int = 0
+    seconds: float = 0.0
+    next_eval: int = 0
+    next_save: int = 0
+    learn_from: int = 0
+    returns: list[float] = field(default_factory=list)
+    episode_frames: list[int] = field(default_factory=list)
+
+
+class Run:
+    """One training run in one directory, from its first frame or from its last checkpoint."""
+
+    def __init__(self, config: Config, run_dir: Path, hardware: Hardware, *, resume: bool) -> None:
+        self.config, self.run_dir, self.hardware = config, run_dir, hardware
+        loop = config.loop
+        self.progress = Progress(loop.frames)
+        self.progress.say(self._announcement())
+        self.env = build_env(config, hardware, hardware.envs, TRAIN_STREAM)
+        self.eval_env = (
+            build_env(config, hardware, loop.eval_episodes, EVAL_STREAM) if loop.eval_episodes else None
+        )
+        self.agent = build_agent(config, self.env.spec.action_dim, hardware.device)
+        self.replay = self._build_replay()
+        self.learner = Learner(
+            self.agent,
+            self.replay,
+            batch_size=loop.batch_size,
+            precision=hardware.precision,
+            device=hardware.device,
+        )
+        self.stack = FrameStack(loop.frame_stack)
+        self.counters = Counters(
+            next_save=loop.save_every_frames,
+            learn_from=loop.seed_frames // loop.action_repeat,
+            returns=[0.0] * hardware.envs,
+            episode_frames=[0] * hardware.envs,
+        )
+        self.last = np.zeros(hardware.envs, dtype=bool)
+        self.metrics: dict[str, torch.Tensor] = {}
+        self.signal: int | None = None
+        self.commit = machine.commit()
+        self.checkpoints = Checkpoints(run_dir)
+        state = self.checkpoints.load(self.replay if loop.keep_replay else None) if resume else None
+        sizes: Mapping[str, int] = state["log_bytes"] if state else {}
+        columns = (*TRAIN_COLUMNS, *self.agent.metric_names)
+        self.train_log = CsvLog(run_dir / "train.csv", columns, sizes.get("train"))
+        self.eval_log = CsvLog(run_dir / "eval.csv", EVAL_COLUMNS, sizes.get("eval"))
+        if state:
+            self._restore(state)
+        # imported late: it takes longer to import than everything else
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=self.frame if resume else None)
+
+    @property
+    def frame(self) -> int:
+        """Environment frames so far, over all worlds."""
+        return self.counters.agent_step * self.config.loop.action_repeat
+
+    def _announcement(self) -> str:
+        c, h = self.config, self.hardware
+        return (
+            f"{c.agent} on {c.task}, preset {c.preset}, seed {c.seed}, {c.loop.frames:,} frames "
+            f"-> {self.run_dir}\n"
+            f"  {machine.describe(h.device)}; device {h.device.type}; precision {h.precision} "
+            f"({h.precision_reason}); renderer {c.loop.renderer}; {h.envs} worlds in {h.workers} worker processes"
+        )
+
+    def _build_replay(self) -> Replay:
+        loop, hardware = self.config.loop, self.hardware
+        # a short run never fills a large ring
+        capacity = min(loop.replay_capacity, loop.frames // loop.action_repeat + hardware.envs)
+        rows = ring_rows(capacity, hardware.envs, loop.n_step, loop.frame_stack)
+        shape = (rows, hardware.envs, *self.env.image_shape)
+        place = storage.choose(shape, hardware.device, self.run_dir)
+        self.progress.say(
+            f"  replay of {capacity:,} transitions: {place.size_bytes / 1e9:.2f} GB on {place.tier} when full "
+            f"({place.reason})"
+        )
+        return Replay(
+            storage.allocate(shape, place, hardware.device, self.run_dir),
+            action_dim=self.env.spec.action_dim,
+            n_step=loop.n_step,
+            gamma=loop.discount,
+            frame_stack=loop.frame_stack,
+            device=hardware.device,
+            seed=self.config.seed,
+        )
+
+    def train(self) -> None:
+        """Run to the last frame.
+
+        Raises:
+            Interrupted: a signal came; everything is saved.
+            NotFinite: learning broke down; the evidence is saved.
+        """
+        loop, counters = self.config.loop, self.counters
+        total = loop.frames // loop.action_repeat
+        if counters.agent_step == 0:
+            self._take(self.env.reset())
+        started, window_started, window_frame = (
+            time.monotonic() - counters.seconds,
+            time.monotonic(),
+            self.frame,
+        )
+        speed = 0.0
+        while counters.agent_step < total:
+            if self.eval_env and self.frame >= counters.next_eval:
+                paused = time.monotonic()
+                self._evaluate()
+                window_started += time.monotonic() - paused
+            action = self.agent.act(self.stack.observation, counters.agent_step).cpu().numpy()
+            self._check_finite(action)
+            self.env.send(action)
+            acting = int((~self.last).sum())
+            for _ in range(self._updates_due(acting)):
+                self.metrics = self.learner.update(counters.agent_step)
+                counters.update += 1
+            counters.agent_step += acting
+            self._take(self.env.receive(), speed)
+            now = time.monotonic()
+            counters.seconds = now - started
+            if now - window_started > SPEED_WINDOW_SECONDS or self.frame < loop.seed_frames:
+                speed = (self.frame - window_frame) / (now - window_started)
+            if now - window_started > SPEED_WINDOW_SECONDS:
+                window_started, window_frame = now, self.frame
+            self.progress.frame(self.frame, speed)
+            if self.frame >= counters.next_save or self.signal is not None:
+                counters.next_save = self.frame + loop.save_every_frames
+                self.save()
+            if self.signal is not None:
+                raise Interrupted(self.signal)
+        if self.eval_env and self.frame >= counters.next_eval:
+            self._evaluate()
+        self.save()
+
+    def _updates_due(self, agent_steps: int) -> int:
+        """Count the multiples of `update_every_agent_steps` that this round's agent steps go through."""
+        every, start = self.config.loop.update_every_agent_steps, self.counters.agent_step
+        start = max(start, self.counters.learn_from)
+        end = self.counters.agent_step + agent_steps
+        return max(0, -(-end // every) - -(-start // every))
+
+    def _take(self, step: Any, speed: float = 0.0) -> None:
+        """Store one row of every world, and log the episodes that it ends."""
+        self.replay.add(step)
+        self.stack.push(step)
+        self.last = step.last
+        counters = self.counters
+        for world in range(self.hardware.envs):
+            if step.first[world]:
+                counters.returns[world], counters.episode_frames[world] = 0.0, 0
+                continue
+            counters.returns[world] += float(step.reward[world])
+            counters.episode_frames[world] += self.config.loop.action_repeat
+            if step.last[world]:
+                counters.episode += 1
+                self._log_episode(counters.returns[world], counters.episode_frames[world], speed)
+
+    def _position(self) -> dict[str, Any]:
+        c = self.counters
+        return {
+            "agent": self.config.agent, "task": self.config.task, "seed": self.config.seed,
+            "frame": self.frame, "agent_step": c.agent_step, "update": c.update, "hour": c.seconds / 3600,
+        }  # fmt: skip
+
+    def _log_episode(self, episode_return: float, episode_frames: int, speed: float) -> None:
+        metrics = {name: float(value) for name, value in self.metrics.items()}
+        row = {
+            "episode": self.counters.episode,
+            "episode_return": episode_return,
+            "episode_frames": episode_frames,
+            "frames_per_second": speed,
+        }
+        self.train_log.append(self._position() | row | metrics)
+        for name, value in (row | metrics).items():
+            self.board.add_scalar(f"train/{name}", value, self.frame)
+        self.progress.episode(episode_return, metrics)
+
+    def _evaluate(self) -> None:
+        """Evaluate, log, film, and draw the curve; training does not notice."""
+        loop = self.config.loop
+        assert self.eval_env is not None
+        outcome = evaluate(self.agent, self.eval_env, loop.eval_episodes, loop.frame_stack)
+        self.counters.next_eval = (self.frame // loop.eval_every_frames + 1) * loop.eval_every_frames
+        mean, std = float(outcome.returns.mean()), float(outcome.returns.std())
+        row = {
+            "episode_return": mean,
+            "episode_return_std": std,
+            "episodes": loop.eval_episodes,
+            "renderer": loop.renderer,
+            "precision": self.hardware.precision,
+            "envs": self.hardware.envs,
+            "commit": self.commit,
+        }
+        self.eval_log.append(self._position() | row)
+        self.board.add_scalar("eval/episode_return", mean, self.frame)
+        self.progress.say(
+            f"frame {self.frame:>11,}  eval return {mean:7.1f} +- {std:.1f} over {loop.eval_episodes} episodes"
+        )
+        write_video(self.run_dir / "eval.mp4", outcome.video)
+        run_curve(self.run_dir)
+
+    def _check_finite(self, action: np.ndarray) -> None:
+        """Stop before anything that is not a number reaches the worlds or a checkpoint."""
+        if np.isfinite(action).all() and self.learner.finite():
+            return
+        evidence = self.run_dir / "not_finite.pt"
+        torch.save(
+            {"agent": self.agent.state_dict(), "metrics": self.metrics, "action": action.tolist()}, evidence
+        )
+        values = ", ".join(f"{name} {float(value):g}" for name, value in self.metrics.items())
+        raise NotFinite(
+            f"learning broke down at update {self.counters.update} (frame {self.frame:,}): {values}; weights "
+            f"are in {evidence}, the last checkpoint is untouched; try a lower --learning-rate or --precision fp32"
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint from which `_restore` continues as if nothing had happened."""
+        state = {
+            "action_dim": self.env.spec.action_dim,
+            "counters": dataclasses.asdict(self.counters),
+            "agent": self.agent.state_dict(),
+            "env": self.env.state(),
+            "eval_env": self.eval_env.state() if self.eval_env else None,
+            "observation": self.stack.observation,
+            "last": torch.from_numpy(self.last),
+            "metrics": self.metrics,
+            "threads": torch.get_num_threads(),
+            "log_bytes": {"train": self.train_log.size_bytes(), "eval": self.eval_log.size_bytes()},
+            "versions": machine.versions(),
+        }
+        try:
+            self.checkpoints.save(state, self.replay if self.config.loop.keep_replay else None)
+        except CheckpointNotSaved as error:
+            self.progress.say(f"warning: {error}")
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        torch.set_num_threads(state["threads"])
+        self.counters = Counters(**state["counters"])
+        self.agent.load_state_dict(state["agent"])
+        self.env.load_state(state["env"])
+        if self.eval_env:
+            self.eval_env.load_state(state["eval_env"])
+        self.stack.observation = state["observation"].to(self.hardware.device)
+        self.last = state["last"].numpy()
+        self.metrics = state["metrics"]
+        if not self.config.loop.keep_replay:
+            self.counters.learn_from = (
+                self.counters.agent_step + self.config.loop.seed_frames // self.config.loop.action_repeat
+            )
+            self.progress.say(
+                "  the replay was not kept: learning goes on after refilling it with seed frames"
+            )
+        self.progress.say(f"  resumed at frame {self.frame:,}, update {self.counters.update:,}")
+
+    def close(self) -> None:
+        """End the worker processes and close the files."""
+        for part in (self.env, self.eval_env, self.train_log, self.eval_log, self.board):
+            if part is not None:
+                part.close()
+
+
+def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
+    """Train in `run_dir`, which is created if need be.
+
+    Raises:
+        ValueError: the configuration cannot run on this machine.
+        Interrupted, NotFinite: see `Run.train`.
+    """
+    machine.prepare_process()
+    hardware = choose_hardware(config)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with RunLock(run_dir):
+        if not resume:
+            write_config(config, run_dir, hardware)
+        run = Run(config, run_dir, hardware, resume=resume)
+
+        def stop(number: int, _: FrameType | None) -> None:
+            run.progress.say(f"{signal.Signals(number).name}: saving; again to stop at once")
+            run.signal = number
+            signal.signal(number, signal.SIG_DFL)
+
+        previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            run.train()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            run.close()
+
+
+def write_config(config: Config, run_dir: Path, hardware: Hardware) -> None:
+    """Write `config.json`: every choice, what "auto" came to, versions, commit and machine."""
+    content = {
+        "agent": config.agent,
+        "task": config.task,
+        "seed": config.seed,
+        "preset": config.preset,
+        "renderer": config.loop.renderer,
+        "precision": hardware.precision,
+        "device": hardware.device.type,
+        "envs": hardware.envs,
+        "frames": config.loop.frames,
+        "settings": config.flat(),
+        "versions": machine.versions(),
+        "commit": machine.commit(),
+        "machine": machine.describe(hardware.device),
+    }
+    temporary = run_dir / "config.json.tmp"
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(run_dir / "config.json")
