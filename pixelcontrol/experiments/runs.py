@@ -25,7 +25,8 @@ EVAL_COLUMNS = (
     *("episode_return", "episode_return_std", "episodes", "renderer", "precision", "envs", "commit"),
 )
 """The columns of every table of evaluations, here and in `results/`. `frame` counts environment frames, `hour`
-is hours of training so far, `episode_return` is the mean over the evaluation's `episodes`."""
+is hours of training so far, `episode_return` is the mean over the evaluation's `episodes`. A further column
+`preset` may name the preset; a table without it holds runs of the preset "paper"."""
 
 CONDITIONS = ("renderer", "precision", "envs", "commit")
 """What runs that are averaged or compared should have in common."""
@@ -38,7 +39,8 @@ class Run:
     """The evaluations of one agent on one task from one seed.
 
     Attributes:
-        agent: for example "drqv2".
+        agent: for example "drqv2", and with another preset than the paper's "drqv2-quick": settings that differ
+            make another agent, and are never averaged with the paper's.
         task: for example "cheetah_run".
         seed: the run's own.
         frame: (evaluations,) int64, strictly rising.
@@ -134,7 +136,7 @@ def notices(runs: Sequence[Run]) -> list[str]:
     return said
 
 
-def short_count(number: float) -> str:
+def short_count(number: int | float) -> str:
     """A count as people say it: 950, 20k, 1.5M."""
     for size, suffix in ((1e6, "M"), (1e3, "k")):
         if number >= size:
@@ -174,7 +176,8 @@ def _runs_in(file: Path) -> Iterator[Run]:
         warnings.warn(f"{file}: no evaluation yet", stacklevel=2)
 
     def identity(row: dict[str, str]) -> tuple[str, str, int]:
-        return row["agent"], row["task"], int(row["seed"])
+        preset = row.get("preset", "paper")
+        return row["agent"] + ("" if preset == "paper" else f"-{preset}"), row["task"], int(row["seed"])
 
     for (agent, task, seed), group in groupby(sorted(rows, key=identity), key=identity):
         mine = list(group)

@@ -36,16 +36,16 @@ def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     Returns:
         mean, low, high: (...) float each; low and high are NaN for a single seed, which tells nothing of spread.
     """
-    mean = values.mean(axis=0)
+    mean = np.asarray(values.mean(axis=0))
     if len(values) == 1:
         return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
     half = half_width(values.std(axis=0, ddof=1), len(values))
-    return mean, mean - half, mean + half
+    return mean, np.asarray(mean - half), np.asarray(mean + half)
 
 
-def half_width(std: np.ndarray | float, seeds: int) -> np.ndarray | float:
+def half_width(std: np.ndarray | float, seeds: int) -> np.ndarray:
     """Half the width of a mean's 95 % interval, from the n - 1 standard deviation over `seeds` >= 2 seeds."""
-    return student_t.ppf(0.975, seeds - 1) * std / np.sqrt(seeds)
+    return np.asarray(student_t.ppf(0.975, seeds - 1) * std / np.sqrt(seeds))
 
 
 def interquartile_mean(scores: Scores) -> float:
@@ -104,7 +104,7 @@ def bootstrap_interval(
         ]
     )
     low, high = np.percentile(samples, [2.5, 97.5], axis=0)
-    return low, high
+    return np.asarray(low), np.asarray(high)
 
 
 def dead_seeds(final_returns: np.ndarray, reference: float) -> int:

@@ -34,6 +34,13 @@ def test_a_tidy_table_of_many_runs_reads_like_their_directories(write_run, tmp_p
     assert [run.episode_return.tolist() for run in read_runs([table])] == [[0, 0], [1, 10]]
 
 
+def test_another_preset_is_another_agent(write_run, tmp_path):
+    lines = (write_run(returns=[5.0]) / "eval.csv").read_text().splitlines()
+    table = tmp_path / "table.csv"
+    table.write_text(f"{lines[0]},preset\n{lines[1]},paper\n{lines[1]},quick\n")
+    assert [run.agent for run in read_runs([table])] == ["drqv2", "drqv2-quick"]
+
+
 def test_the_same_path_given_twice_is_one_run(write_run):
     directory = write_run()
     assert len(read_runs([directory, directory.parent])) == 1

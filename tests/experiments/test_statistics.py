@@ -126,4 +126,4 @@ def test_a_single_seed_gives_no_bootstrap_interval():
 
 
 def test_dead_seeds_are_below_a_tenth():
-    assert dead_seeds(np.array([24.0, 29.0, 77.0, 910.0]), reference=770) == 2
+    assert dead_seeds(np.array([24.0, 29.0, 77.0, 910.0]), reference=770.0) == 2

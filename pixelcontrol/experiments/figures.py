@@ -1,0 +1,503 @@
+"""The paper's figures from the runs' own tables, each as PNG, as SVG and as the numbers it shows.
+
+Three things are unusual:
+
+- What must be said of the data (fewer than three seeds, unequal frame counts, mixed renderers, ...) is written
+  into the figure, in red, and the seeds that never learned stand beside every final mean.
+- Published results are drawn with dashes and open diamonds in the colour of their agent, with the 95 % interval
+  that their standard deviation and number of seeds give by Student's t.
+- The same data gives the same bytes: no dates, no random ids, a seeded bootstrap. Figures in a repository can
+  therefore be redrawn and compared.
+"""
+
+from __future__ import annotations
+
+import csv
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import permutations
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from pixelcontrol.experiments.published import Published, load_published, max_return
+from pixelcontrol.experiments.runs import Run, notices, read_runs, read_table, short_count
+from pixelcontrol.experiments.statistics import (
+    bootstrap_interval,
+    half_width,
+    interquartile_mean,
+    optimality_gap,
+    performance_profile,
+    probability_of_improvement,
+)
+from pixelcontrol.experiments.summary import (
+    Curve,
+    Score,
+    average_curves,
+    comparable,
+    final_scores,
+    scores,
+    task_curves,
+)
+
+Axis = Literal["frame", "hour"]
+AXES: tuple[Axis, ...] = ("frame", "hour")
+
+AGENT_COLOURS = {
+    "drqv2": "#0072b2",
+    "drq": "#d55e00",
+    "curl": "#009e73",
+    "sac": "#6b7280",
+    "dreamerv2": "#aa4499",
+}
+"""One colour per agent in every figure and report, told apart by colour-blind readers (after Okabe and Ito)."""
+
+ABLATION_ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("SAC or DDPG", ("drq", "drqv2-ddpg")),
+    ("n-step returns", ("drqv2-ddpg", "drqv2-3step", "drqv2-5step")),
+    ("replay capacity", ("drqv2-3step", "drqv2-1m")),
+    ("exploration noise", ("drqv2-1m", "drqv2")),
+)
+"""The rows of Figure 9: what is changed, and the agents shown. The first of each is the best of the row before."""
+
+_SPARE_COLOURS = ("#b8860b", "#56b4e9", "#882255", "#44aa99", "#999933", "#332288")
+_ABLATION_COLOURS = ("#d62728", "#0072b2")
+_INK, _WARNING = "#222222", "#b3261e"
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#999999",
+    "axes.labelcolor": _INK,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "grid.color": "#e8e8e8",
+    "axes.axisbelow": True,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "svg.hashsalt": "pixelcontrol",
+}
+_RUN_CURVE_STYLES: dict[str, dict[str, Any]] = {
+    "train": {"label": "training episodes", "color": "#9ecae1", "linewidth": 1},
+    "eval": {"label": "evaluations", "color": "#0072b2", "marker": "o", "markersize": 3},
+}
+_THRESHOLDS = np.linspace(0, 1, 101)
+
+
+def write_figures(paths: Iterable[Path | str], out: Path) -> list[Path]:
+    """Draw every figure that the runs at `paths` allow.
+
+    Always the curves of each task against frames and against hours, and the table of scores. With two tasks or
+    more that can be averaged, also their average and the statistics of `statistics.py`. With the agents of
+    `ABLATION_ROWS`, also the ablation.
+
+    Args:
+        paths: run directories, directories of them, or tables of evaluations (see `runs.read_runs`).
+        out: directory for the files, made if absent.
+
+    Returns:
+        Every file written: for each figure NAME.png, NAME.svg and NAME.csv.
+    """
+    runs = read_runs(paths)
+    out.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context(_STYLE):
+        written = [
+            *(path for axis in AXES for path in _write_curves(runs, axis, out / f"curves_{axis}s")),
+            _write_numbers([_score_row(score) for score in scores(runs)], out / "scores.csv"),
+        ]
+        if len({run.task for run in comparable(runs)}) > 1:
+            written += _write_average(runs, out / "average")
+            written += _write_statistics(runs, out / "statistics")
+        if any(len(shown) > 1 for _, shown in _ablation_rows(runs)):
+            written += _write_ablation(runs, out / "ablation")
+    return written
+
+
+def run_curve(run_dir: Path) -> Path:
+    """Draw one run's returns against frames, training episodes and evaluations, as `run_dir/curve.png`.
+
+    Args:
+        run_dir: a run directory; its `train.csv` and `eval.csv` are drawn as far as they exist and hold rows.
+
+    Returns:
+        The path of the picture.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(6, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for name, style in _RUN_CURVE_STYLES.items():
+            file = run_dir / f"{name}.csv"
+            rows = read_table(file) if file.exists() else []
+            frames = [int(row["frame"]) for row in rows]
+            axes.plot(frames, [float(row["episode_return"]) for row in rows], **style)
+            if rows:
+                axes.set_title("{task} · {agent} · seed {seed}".format_map(rows[-1]))
+        axes.set_ylabel("episode return")
+        axes.legend(frameon=False, loc="upper left")
+        _finish(axes, "frame")
+        return _save(figure, run_dir / "curve.png")
+
+
+def agent_colours(agents: Iterable[str]) -> dict[str, str]:
+    """A colour for every agent: its own, or one of the spare ones, in alphabetical order."""
+    unknown = sorted(set(agents) - set(AGENT_COLOURS))
+    return AGENT_COLOURS | {agent: _SPARE_COLOURS[i % len(_SPARE_COLOURS)] for i, agent in enumerate(unknown)}
+
+
+def cited(curves: Sequence[Curve]) -> dict[str, list[Published]]:
+    """The published rows to draw beside the curves of one task, by agent: of the agents shown and of DrQ-v2.
+
+    Only rows up to the last frame shown; against hours that may still lie far to the right.
+    """
+    last_frame = max(int(curve.frame[-1]) for curve in curves)
+    rows: dict[str, list[Published]] = {}
+    for row in load_published():
+        if (
+            row.task == curves[0].task
+            and row.agent in {"drqv2", *(curve.agent for curve in curves)}
+            and row.frame <= 1.02 * last_frame
+        ):
+            rows.setdefault(row.agent, []).append(row)
+    return rows
+
+
+def _final_label(score: Score) -> str:
+    """The final mean with the seeds that never learned beside it, "770 (2/10 dead)"."""
+    return f"{score.mean:.0f}" + (f" ({score.dead}/{score.seeds} dead)" if score.dead else "")
+
+
+def _write_curves(runs: Sequence[Run], axis: Axis, stem: Path) -> list[Path]:
+    """Figures 3 to 8 of the paper: one panel for every task."""
+    curves = task_curves(runs)
+    table = {(score.agent, score.task): score for score in scores(runs)}
+    tasks = list(dict.fromkeys(curve.task for curve in curves))
+    colours = agent_colours(curve.agent for curve in curves)
+    figure, panels = _panels(len(tasks))
+    for task, axes in zip(tasks, panels, strict=True):
+        shown = [curve for curve in curves if curve.task == task]
+        _draw_curves(axes, shown, axis, colours)
+        for agent, rows in cited(shown).items():
+            _draw_published(axes, rows, axis, colours[agent])
+        _finish(axes, axis, max_return(task))
+        _label_ends(axes, shown, axis, colours, [_final_label(table[curve.agent, task]) for curve in shown])
+        axes.set_title(task)
+    figure.supylabel("evaluation return", fontsize=9, color=_INK)
+    _legend(figure, runs, colours, published=True)
+    _say(figure, notices(runs))
+    return _write(figure, _curve_rows(curves), stem)
+
+
+def _write_average(runs: Sequence[Run], stem: Path) -> list[Path]:
+    """Figure 1 of the paper: the average over tasks, against frames and against hours."""
+    curves = average_curves(runs)
+    colours = agent_colours(curve.agent for curve in curves)
+    figure, panels = _panels(2)
+    for axis, axes in zip(AXES, panels, strict=True):
+        _draw_curves(axes, curves, axis, colours)
+        _finish(axes, axis, highest=1)
+        _label_ends(axes, curves, axis, colours, [f"{curve.mean[-1]:.2f}" for curve in curves])
+        axes.set_title(f"average of {len({run.task for run in comparable(runs)})} tasks")
+    figure.supylabel("fraction of the highest return", fontsize=9, color=_INK)
+    _legend(figure, runs, colours, published=False)
+    _say(figure, notices(comparable(runs)) + _left_out(runs))
+    return _write(figure, _curve_rows(curves), stem)
+
+
+def _write_statistics(runs: Sequence[Run], stem: Path) -> list[Path]:
+    """What rliable shows: interquartile mean, optimality gap, profiles, probability of improvement."""
+    final = final_scores(runs)
+    colours = agent_colours(final)
+    figure, panels = _panels(4 if len(final) > 1 else 3)
+    rows = []
+    for axes, (name, statistic) in zip(
+        panels,
+        {"interquartile mean": interquartile_mean, "optimality gap": optimality_gap}.items(),
+        strict=False,
+    ):
+        found = {
+            agent: (statistic(mine), *bootstrap_interval(statistic, mine)) for agent, mine in final.items()
+        }
+        _draw_intervals(axes, found, colours)
+        axes.set(title=name, xlabel="score (1 = highest return)")
+        rows += [_statistic_row(name, agent, "", *values) for agent, values in found.items()]
+
+    for agent, mine in final.items():
+        profile = performance_profile(mine, _THRESHOLDS)
+        low, high = bootstrap_interval(lambda s: performance_profile(s, _THRESHOLDS), mine)
+        panels[2].plot(_THRESHOLDS, profile, color=colours[agent], drawstyle="steps-post")
+        panels[2].fill_between(
+            _THRESHOLDS, low, high, color=colours[agent], alpha=0.15, linewidth=0, step="post"
+        )
+        rows += [
+            _statistic_row("performance profile", agent, f"{threshold:.2f}", *values)
+            for threshold, *values in zip(_THRESHOLDS, profile, low, high, strict=True)
+        ]
+    panels[2].set(
+        title="performance profile",
+        xlabel="score (1 = highest return)",
+        ylabel="fraction of runs above",
+        ylim=(-0.02, 1.02),
+    )
+
+    if len(final) > 1:
+        found = {}
+        for agent, other in permutations(final, 2):
+            pair = final[agent], final[other]
+            values = probability_of_improvement(*pair), *bootstrap_interval(probability_of_improvement, *pair)
+            found[f"{agent} > {other}"] = values
+            rows.append(_statistic_row("probability of improvement", agent, other, *values))
+        _draw_intervals(panels[3], found, {pair: colours[pair.split(" > ")[0]] for pair in found})
+        panels[3].axvline(0.5, color="#999999", linewidth=1, linestyle=":")
+        panels[3].set(title="probability of improvement", xlim=(-0.02, 1.02))
+
+    _legend(figure, runs, colours, published=False)
+    _say(figure, notices(comparable(runs)) + _left_out(runs))
+    return _write(figure, rows, stem)
+
+
+def _ablation_rows(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """The rows of Figure 9 with those of their agents that were run."""
+    run = {run.agent for run in runs}
+    return [(title, [agent for agent in agents if agent in run]) for title, agents in ABLATION_ROWS]
+
+
+def _write_ablation(runs: Sequence[Run], stem: Path) -> list[Path]:
+    """Figure 9 of the paper: a row for every change, a column for every task, the starting point in silver."""
+    rows = [(title, agents) for title, agents in _ablation_rows(runs) if len(agents) > 1]
+    runs = [run for run in runs if any(run.agent in agents for _, agents in rows)]
+    curves = task_curves(runs)
+    tasks = list(dict.fromkeys(curve.task for curve in curves))
+    figure = Figure(figsize=(max(5.2, 3.4 * len(tasks)), 2.4 * len(rows) + 0.9), layout="constrained")
+    grid = figure.subplots(len(rows), len(tasks), squeeze=False)
+    for (title, agents), panels in zip(rows, grid, strict=True):
+        colours = dict(zip(agents, ("#a8a8a8", *_ABLATION_COLOURS[-len(agents) + 1 :]), strict=True))
+        for task, axes in zip(tasks, panels, strict=True):
+            shown = [curve for curve in curves if curve.task == task and curve.agent in agents]
+            _draw_curves(axes, shown, "frame", colours)
+            _finish(axes, "frame", max_return(task))
+            _label_ends(axes, shown, "frame", colours, [curve.agent for curve in shown])
+            axes.set_title(f"{title}: {task}")
+    figure.supylabel("evaluation return", fontsize=9, color=_INK)
+    _say(figure, notices(runs))
+    return _write(figure, _curve_rows(curves), stem)
+
+
+def _left_out(runs: Sequence[Run]) -> list[str]:
+    """The notice that tasks are missing from an average, if any are."""
+    tasks = sorted({run.task for run in runs} - {run.task for run in comparable(runs)})
+    return (
+        [f"Not averaged, for want of some agent or of a known highest return: {', '.join(tasks)}."]
+        if tasks
+        else []
+    )
+
+
+def _panels(number: int) -> tuple[Figure, list[Axes]]:
+    """A figure with `number` panels in rows of up to four."""
+    rows = -(-number // 4)
+    columns = -(-number // rows)
+    figure = Figure(figsize=(max(5.2, 3.4 * columns), 2.6 * rows + 0.9), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for empty in panels[number:]:
+        empty.set_visible(False)
+    return figure, panels[:number]
+
+
+def _draw_curves(axes: Axes, curves: Sequence[Curve], axis: Axis, colours: Mapping[str, str]) -> None:
+    """Mean and 95 % band of each agent over its thin single seeds."""
+    for curve in curves:
+        x, colour = getattr(curve, axis), colours[curve.agent]
+        if curve.task != "average":
+            axes.plot(x, curve.returns.T, color=colour, alpha=0.25, linewidth=0.6)
+        axes.fill_between(x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
+        axes.plot(x, curve.mean, color=colour, linewidth=1.8)
+
+
+def _draw_published(axes: Axes, rows: Sequence[Published], axis: Axis, colour: str) -> None:
+    """Cited means with their 95 % intervals; against hours, those whose speed was measured."""
+    if axis == "hour":
+        rows = [row for row in rows if row.frames_per_second]
+    axes.errorbar(
+        [row.frame if axis == "frame" else published_hour(row) for row in rows],
+        [row.mean for row in rows],
+        yerr=[half_width(row.std, row.seeds) for row in rows],
+        color=colour,
+        linestyle="--",
+        linewidth=1,
+        marker="D",
+        markersize=4,
+        markerfacecolor="white",
+        elinewidth=1,
+        capsize=2,
+    )
+
+
+def published_hour(row: Published) -> float:
+    """When the cited runs were at that frame, from their measured speed; NaN where none was measured."""
+    return row.frame / row.frames_per_second / 3600 if row.frames_per_second else float("nan")
+
+
+def _draw_intervals(
+    axes: Axes, found: Mapping[str, tuple[float, Any, Any]], colours: Mapping[str, str]
+) -> None:
+    """One bar from low to high for each name, with a tick and the number at the value."""
+    for i, (name, (value, low, high)) in enumerate(found.items()):
+        axes.plot([low, high], [i, i], color=colours[name], linewidth=9, alpha=0.3, solid_capstyle="butt")
+        axes.plot([value], [i], color=colours[name], marker="|", markersize=13, markeredgewidth=2.5)
+        axes.annotate(
+            f"{value:.2f}",
+            (value, i),
+            (0, 9),
+            textcoords="offset points",
+            ha="center",
+            color=_INK,
+            fontsize=8,
+        )
+    axes.set_yticks(range(len(found)), list(found))
+    axes.set_ylim(len(found) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+
+
+def _label_ends(
+    axes: Axes, curves: Sequence[Curve], axis: Axis, colours: Mapping[str, str], labels: Sequence[str]
+) -> None:
+    """Write each label at the end of its curve, pushed up where it would cover the one below."""
+    low, high = axes.get_ylim()
+    apart, height = 0.08, -np.inf
+    for curve, label in sorted(zip(curves, labels, strict=True), key=lambda pair: pair[0].mean[-1]):
+        height = max((curve.mean[-1] - low) / (high - low), height + apart)
+        axes.annotate(
+            label,
+            (getattr(curve, axis)[-1], height),
+            (5, 0),
+            xycoords=axes.get_xaxis_transform(),
+            textcoords="offset points",
+            color=colours[curve.agent],
+            fontsize=8,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def _finish(axes: Axes, axis: Axis, highest: float | None = None) -> None:
+    """Name the axis and fix the limits; intervals may reach beyond what is possible, the panel does not."""
+    axes.set_xlabel({"frame": "frames", "hour": "hours of training"}[axis])
+    if axis == "frame":
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda frame, _: short_count(frame)))
+    axes.set_xlim(left=0)
+    if highest is not None:
+        axes.set_ylim(0, min(axes.get_ylim()[1], 1.02 * highest))
+
+
+def _legend(figure: Figure, runs: Sequence[Run], colours: Mapping[str, str], published: bool) -> None:
+    """Agents by colour, above all panels, and what bands and diamonds are."""
+    entries = [
+        Line2D([], [], color=colours[agent], linewidth=2, label=agent)
+        for agent in dict.fromkeys(run.agent for run in runs)
+    ]
+    if published:
+        diamond = Line2D([], [], color="#666666", linestyle="--", linewidth=1, marker="D", markersize=4)
+        diamond.set(markerfacecolor="white", label="published, 95 % interval")
+        entries.append(diamond)
+    figure.legend(handles=entries, loc="outside upper left", ncols=6, frameon=False, handlelength=3)
+
+
+def _say(figure: Figure, sentences: Sequence[str]) -> None:
+    """Write the notices under the panels, across the width of the figure."""
+    width = int(figure.get_figwidth() * 15)
+    lines = [line for sentence in sentences for line in textwrap.wrap("⚠ " + sentence, width)]
+    if lines:
+        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color=_WARNING)
+
+
+def _curve_rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+    return [
+        {
+            "agent": curve.agent,
+            "task": curve.task,
+            "runs": len(curve.returns),
+            "frame": frame,
+            "hour": hour,
+            "mean": mean,
+            "low": low,
+            "high": high,
+        }
+        for curve in curves
+        for frame, hour, mean, low, high in zip(
+            curve.frame, curve.hour, curve.mean, curve.low, curve.high, strict=True
+        )
+    ]
+
+
+def _score_row(score: Score) -> dict[str, Any]:
+    published = score.published
+    return {
+        "agent": score.agent,
+        "task": score.task,
+        "seeds": score.seeds,
+        "frame": score.frame,
+        "mean": score.mean,
+        "low": score.low,
+        "high": score.high,
+        "dead_seeds": score.dead,
+        "dead_reference": score.reference,
+        "frames_per_second": score.frames_per_second,
+        "published_frame": published and published.frame,
+        "published_mean": published and published.mean,
+        "published_std": published and published.std,
+        "published_seeds": published and published.seeds,
+    }
+
+
+def _statistic_row(
+    statistic: str, agent: str, against: str, value: Any, low: Any, high: Any
+) -> dict[str, Any]:
+    """One value; `against` is the other agent of a comparison, or the threshold of a profile."""
+    return {
+        "statistic": statistic,
+        "agent": agent,
+        "against": against,
+        "value": float(value),
+        "low": float(low),
+        "high": float(high),
+    }
+
+
+def _write(figure: Figure, rows: Sequence[Mapping[str, Any]], stem: Path) -> list[Path]:
+    """A figure in its three forms."""
+    return [
+        _save(figure, stem.with_suffix(".png")),
+        _save(figure, stem.with_suffix(".svg")),
+        _write_numbers(rows, stem.with_suffix(".csv")),
+    ]
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    without_date = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+    figure.savefig(path, dpi=150, metadata=without_date)
+    return path
+
+
+def _write_numbers(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """Six digits of each number; an empty field where there is none (one seed has no interval)."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, rows[0], lineterminator="\n")
+        table.writeheader()
+        for row in rows:
+            table.writerow({name: _cell(value) for name, value in row.items()})
+    return path
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,151 @@
+"""Figures: the numbers beside them, the words inside them, and the same bytes from the same data."""
+
+import csv
+
+import pytest
+
+from pixelcontrol.experiments.figures import AGENT_COLOURS, agent_colours, cited, run_curve, write_figures
+from pixelcontrol.experiments.runs import read_runs
+from pixelcontrol.experiments.summary import task_curves
+
+
+def words_in(svg):
+    """Matplotlib writes every piece of text of an SVG as a comment above its outlines."""
+    return " ".join(svg.read_text().split())
+
+
+def numbers(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def comparison(write_run):
+    """Two agents, two tasks, three seeds."""
+    for agent, best in (("drqv2", 800.0), ("sac", 200.0)):
+        for task in ("cheetah_run", "walker_walk"):
+            for seed in range(3):
+                directory = write_run(
+                    agent=agent,
+                    task=task,
+                    seed=seed,
+                    returns=[0, best + 10 * seed],
+                    every_frames=500_000,
+                    frames_per_second=50 if agent == "sac" else 100,
+                )
+    return directory.parent
+
+
+def test_every_figure_comes_as_picture_drawing_and_numbers(comparison, tmp_path):
+    written = write_figures([comparison], tmp_path / "out")
+    names = {path.name for path in written}
+    figures = ("curves_frames", "curves_hours", "average", "statistics")
+    assert names == {f"{name}.{kind}" for name in figures for kind in ("png", "svg", "csv")} | {"scores.csv"}
+    assert all(path.stat().st_size > 0 for path in written)
+
+
+def test_the_numbers_beside_the_curves(comparison, tmp_path):
+    write_figures([comparison], tmp_path)
+    rows = [row for row in numbers(tmp_path / "curves_frames.csv") if row["agent"] == "sac"]
+    assert [row["frame"] for row in rows if row["task"] == "cheetah_run"] == ["0", "500000"]
+    last = rows[-1]
+    assert (last["runs"], last["mean"]) == ("3", "210")
+    # std 10 over 3 seeds: 4.302653 * 10 / sqrt(3) = 24.8414.
+    assert (last["low"], last["high"]) == ("185.159", "234.841")
+    assert float(last["hour"]) == pytest.approx(500_000 / 50 / 3600, abs=1e-5)
+
+
+def test_the_table_of_scores_cites_what_was_published(comparison, tmp_path):
+    write_figures([comparison], tmp_path)
+    (row,) = [
+        row
+        for row in numbers(tmp_path / "scores.csv")
+        if (row["agent"], row["task"]) == ("drqv2", "cheetah_run")
+    ]
+    assert (row["mean"], row["dead_seeds"], row["frames_per_second"]) == ("810", "0", "100")
+    assert (row["published_frame"], row["published_mean"], row["published_seeds"]) == ("500000", "603", "10")
+
+
+def test_the_numbers_beside_the_statistics(comparison, tmp_path):
+    write_figures([comparison], tmp_path)
+    rows = numbers(tmp_path / "statistics.csv")
+    found = {(row["statistic"], row["agent"], row["against"]): row["value"] for row in rows}
+    assert found["interquartile mean", "drqv2", ""] == "0.81"
+    assert found["optimality gap", "sac", ""] == "0.79"
+    assert found["performance profile", "sac", "0.20"] == "0.666667"
+    assert found["probability of improvement", "drqv2", "sac"] == "1"
+    assert found["probability of improvement", "sac", "drqv2"] == "0"
+
+
+def test_dead_seeds_stand_beside_the_mean(write_run, tmp_path):
+    # Published for walker_walk at 500k frames: 722, so 24 is dead.
+    for seed, value in enumerate((24.0, 900.0, 900.0)):
+        path = write_run(task="walker_walk", seed=seed, returns=[0, value], every_frames=500_000)
+    write_figures([path.parent], tmp_path / "out")
+    assert "608 (1/3 dead)" in words_in(tmp_path / "out" / "curves_frames.svg")
+
+
+def test_what_must_be_said_is_said_in_the_figure(write_run, tmp_path):
+    write_run(seed=0, renderer="opengl")
+    path = write_run(seed=1, returns=[0, 100, 200, 300])
+    write_figures([path.parent], tmp_path / "out")
+    for name in ("curves_frames", "curves_hours"):
+        words = words_in(tmp_path / "out" / f"{name}.svg")
+        assert "Fewer than three seeds: drqv2 on cheetah_run (2)" in words
+        assert "Unequal frame counts" in words
+        assert "Mixed renderer" in words
+
+
+def test_a_task_that_cannot_be_averaged_is_named(comparison, write_run, tmp_path):
+    write_run(agent="sac", task="reacher_hard")
+    write_figures([comparison], tmp_path / "out")
+    assert "Not averaged" in words_in(tmp_path / "out" / "average.svg")
+
+
+def test_the_same_data_gives_the_same_bytes(comparison, tmp_path):
+    first = write_figures([comparison], tmp_path / "first")
+    second = write_figures([comparison], tmp_path / "second")
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+
+
+def test_one_seed_is_drawn_without_an_interval(write_run, tmp_path):
+    write_figures([write_run()], tmp_path / "out")
+    last = numbers(tmp_path / "out" / "curves_frames.csv")[-1]
+    assert (last["mean"], last["low"], last["high"]) == ("200", "", "")
+
+
+def test_the_ablation_has_its_own_figure(write_run, tmp_path):
+    table = tmp_path / "table.csv"
+    header, *rows = (write_run(returns=[0, 100.0]) / "eval.csv").read_text().splitlines()
+    presets = ("ddpg", "3step", "5step")
+    table.write_text("\n".join([f"{header},preset", *(f"{row},{p}" for p in presets for row in rows)]) + "\n")
+    write_figures([table], tmp_path / "out")
+    words = words_in(tmp_path / "out" / "ablation.svg")
+    assert "n-step returns: cheetah_run" in words
+    assert "replay capacity" not in words
+
+
+def test_published_rows_of_the_agents_shown_and_of_drqv2(comparison):
+    curves = [curve for curve in task_curves(read_runs([comparison])) if curve.task == "cheetah_run"]
+    rows = cited(curves)
+    assert set(rows) == {"drqv2"}
+    assert [row.frame for row in rows["drqv2"]] == [500_000]
+
+
+def test_known_agents_keep_their_colour():
+    colours = agent_colours(["mine", "drqv2"])
+    assert colours["drqv2"] == AGENT_COLOURS["drqv2"]
+    assert colours["mine"] not in AGENT_COLOURS.values()
+
+
+def test_run_curve_draws_what_is_there(write_run):
+    directory = write_run()
+    assert run_curve(directory) == directory / "curve.png"
+    without_training = (directory / "curve.png").read_bytes()
+    row = "drqv2,cheetah_run,0,{frame},{frame}\n"
+    (directory / "train.csv").write_text(
+        "agent,task,seed,frame,episode_return\n" + row.format(frame=10) + row.format(frame=90)
+    )
+    run_curve(directory)
+    assert (directory / "curve.png").read_bytes() != without_training
