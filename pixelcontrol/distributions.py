@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from math import log, pi
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float32
 from torch import Tensor
 
@@ -34,3 +37,25 @@ def noisy_action(
     if clip is not None:
         noise = noise.clamp(-clip, clip)
     return straight_through_clamp(mean + noise)
+
+
+def tanh_normal(
+    mean: Float32[Tensor, "batch action"],
+    log_std: Float32[Tensor, "batch action"],
+    generator: torch.Generator,
+) -> tuple[Float32[Tensor, "batch action"], Float32[Tensor, " batch"]]:
+    """Draw a = tanh(u), u ~ N(mean, std²), and its log-density (SAC, arXiv:1812.05905, appendix C).
+
+    Differentiable with respect to `mean` and `log_std`, through the action too.
+
+    Departure: log(1 - tanh²u) is computed as 2(log 2 - u - softplus(-2u)), as in DrQ, which is exact for any u.
+    SAC-AE and CURL add 1e-6 under the logarithm, which bounds the density of actions within 1e-6 of the limits.
+
+    Returns:
+        The actions, in [-1, 1], and log π(a), summed over the controls.
+    """
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+    before_tanh = mean + noise * log_std.exp()
+    log_normal = -0.5 * noise.square() - log_std - 0.5 * log(2.0 * pi)
+    log_slope = 2.0 * (log(2.0) - before_tanh - F.softplus(-2.0 * before_tanh))
+    return before_tanh.tanh(), (log_normal - log_slope).sum(dim=-1)
