@@ -6,7 +6,7 @@ the shapes and dtypes of what it is given and of what it returns.
 
 from jaxtyping import install_import_hook
 
-install_import_hook("pixelcontrol", "beartype.beartype")
+install_import_hook("pixelcontrol", "typechecking.check")
 
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
