@@ -179,9 +179,8 @@ class VectorEnv:
         """
         if not self._awaited:
             raise RuntimeError("call send() before receive()")
-        deadline = time.monotonic() + self._step_timeout
         for k, host in enumerate(self._hosts):
-            if (fault := host.answer(max(0.0, deadline - time.monotonic()))) is not None:
+            if (fault := host.answer(self._step_timeout)) is not None:
                 self._mend(k, fault)
             if self._rows.last[self._shares[k]].any():
                 self._faults_in_a_row[k] = 0
@@ -347,18 +346,20 @@ class _Worker:
             daemon=True,
         )
         self._process.start()
+        self._ordered = time.monotonic()
         child.close()  # The worker's copy is the only one: its death closes the pipe.
 
     def send(self, order: bytes) -> None:
         """Give an order; a worker that is gone is noticed by `answer`."""
+        self._ordered = time.monotonic()
         try:
             self._connection.send_bytes(order)
         except (BrokenPipeError, ConnectionResetError):
             return
 
     def answer(self, timeout: float) -> str | None:
-        """Wait for the answer to the last order; None if it was carried out, else what happened instead."""
-        if not self._connection.poll(timeout):
+        """Wait until `timeout` seconds after the last order; None if it was carried out, else what happened."""
+        if not self._connection.poll(max(0.0, self._ordered + timeout - time.monotonic())):
             return f"did not answer within {timeout:g} s"
         try:
             answer = self._connection.recv_bytes()

@@ -1,0 +1,60 @@
+"""Worlds for the tests of worker processes: they do what the action says, and import no torch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from functools import cached_property
+
+import numpy as np
+
+EPISODE_STEPS = 3
+
+# First controls that make a `ScriptedWorld` misbehave.
+END, RAISE, DIE, HANG, NAN_REWARD, NAN_PAYLOAD = 0.1, 0.2, 0.3, 0.4, 0.5, 0.6
+
+
+class ScriptedWorld:
+    """Counts agent steps: payload [episode seed, agent step, torch is loaded], reward 10 per step, 3 steps."""
+
+    def __init__(self):
+        self.seed = self.count = 0
+        self.spoiled = False
+
+    @cached_property
+    def spec(self):
+        from pixelcontrol.types import WorldSpec
+
+        return WorldSpec(1, (3,), "float32", action_repeat=2, episode_frames=2 * EPISODE_STEPS)
+
+    def reset(self, seed):
+        self.seed, self.count, self.spoiled = seed, 0, False
+
+    def step(self, action):
+        self.count += 1
+        match round(float(action[0]), 3):
+            case 0.1:
+                return 1.0, 0.0, True
+            case 0.2:
+                raise ArithmeticError("the world is out of joint")
+            case 0.3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case 0.4:
+                time.sleep(3600.0)
+            case 0.5:
+                return float("nan"), 1.0, False
+            case 0.6:
+                self.spoiled = True
+        return 10.0 * self.count, 1.0, self.count == EPISODE_STEPS
+
+    def observe(self, out):
+        out[:] = np.nan if self.spoiled else (self.seed, self.count, "torch" in sys.modules)
+
+    def close(self):
+        pass
+
+
+def unbuildable():
+    raise OSError("no such robot")

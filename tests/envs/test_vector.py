@@ -1,0 +1,402 @@
+"""Rows, seeds, states and faults of `VectorEnv`, with worlds that do what they are told."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scripted_worlds
+import torch
+from scripted_worlds import DIE, END, HANG, NAN_PAYLOAD, NAN_REWARD, RAISE, ScriptedWorld
+
+from pixelcontrol.envs.toy import ToyWorld
+from pixelcontrol.envs.vector import MAX_FAULTS, PixelRenderer, VectorEnv, WorkerError
+
+
+class PayloadAsImage:
+    """Shows (seed, step, torch is loaded) as an image of one channel each... large enough for float32."""
+
+    name = "payload"
+
+    def images(self, payload):
+        return torch.from_numpy(payload.copy().view(np.uint8).reshape(len(payload), 3, 1, 4))
+
+
+def scripted(num_worlds=1, num_workers=0, make_world=ScriptedWorld, seed=7, **kwargs):
+    return VectorEnv(
+        make_world,
+        ScriptedWorld().spec,
+        PayloadAsImage(),
+        image_size=(1, 4),
+        num_worlds=num_worlds,
+        num_workers=num_workers,
+        seed=seed,
+        **kwargs,
+    )
+
+
+def toys(num_worlds=2, num_workers=0, seed=7, stream=0):
+    make_world = partial(ToyWorld, (20, 24))
+    spec = make_world().spec
+    return VectorEnv(
+        make_world,
+        spec,
+        PixelRenderer("own", "cpu"),
+        image_size=(20, 24),
+        num_worlds=num_worlds,
+        num_workers=num_workers,
+        seed=seed,
+        stream=stream,
+    )
+
+
+def payload(time_step):
+    return time_step.image.numpy().reshape(len(time_step.image), -1).view(np.float32)
+
+
+def step(env, *controls):
+    env.send(np.array(controls, np.float32).reshape(env.num_worlds, -1))
+    return env.receive()
+
+
+def assert_same(a, b):
+    assert torch.equal(a.image, b.image)
+    for name in ("action", "reward", "discount", "first", "last"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+
+
+def roll(env, steps, seed=0):
+    """Random actions: a fixed sequence per world, whatever the number of worlds."""
+    actions = np.stack(
+        [
+            np.random.default_rng((seed, i)).uniform(-1, 1, (steps, env.spec.action_dim))
+            for i in range(env.num_worlds)
+        ],
+        axis=1,
+    ).astype(np.float32)
+    rows = []
+    for action in actions:
+        env.send(action)
+        rows.append(env.receive())
+    return rows
+
+
+# --- rows ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_rows_of_an_episode_and_of_the_next_reset(num_workers):
+    env = scripted(num_workers=num_workers)
+    rows = [env.reset()] + [step(env, a) for a in (0.7, -0.7, 0.8, 0.9, -0.9)]
+    env.close()
+    assert [row.first.item() for row in rows] == [True, False, False, False, True, False]
+    assert [row.last.item() for row in rows] == [False, False, False, True, False, False]
+    assert [row.reward.item() for row in rows] == [0, 10, 20, 30, 0, 10]
+    assert [row.discount.item() for row in rows] == [1, 1, 1, 1, 1, 1]
+    # 0.9 met a world whose episode was over: it is ignored, and the row says 0.
+    np.testing.assert_array_equal(
+        np.concatenate([row.action[0] for row in rows]), np.float32([0, 0.7, -0.7, 0.8, 0, -0.9])
+    )
+    assert [payload(row)[0, 1] for row in rows] == [0, 1, 2, 3, 0, 1]
+    assert all(row.reward.dtype == row.discount.dtype == row.action.dtype == np.float32 for row in rows)
+
+
+def test_a_true_end_has_discount_zero_and_only_its_own_world_begins_anew():
+    env = scripted(num_worlds=2)
+    env.reset()
+    ended = step(env, END, 0.0)
+    after = step(env, 0.0, 0.0)
+    assert ended.discount.tolist() == [0.0, 1.0]
+    assert ended.last.tolist() == [True, False]
+    assert after.first.tolist() == [True, False]
+    assert after.discount.tolist() == [1.0, 1.0]
+
+
+def test_rows_are_the_callers_own():
+    env = toys()
+    first = env.reset()
+    image, reward = first.image.clone(), first.reward.copy()
+    roll(env, 2)
+    assert torch.equal(first.image, image)
+    np.testing.assert_array_equal(first.reward, reward)
+
+
+def test_reset_starts_another_episode_in_every_world():
+    env = scripted(num_worlds=2)
+    before = payload(env.reset())
+    step(env, 0.0, 0.0)
+    again = env.reset()
+    assert again.first.all()
+    assert (payload(again)[:, 0] != before[:, 0]).all()
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 3, 9])
+def test_the_number_of_workers_changes_nothing(num_workers):
+    one, other = toys(3, 0), toys(3, num_workers)
+    assert_same(one.reset(), other.reset())
+    for a, b in zip(roll(one, 30), roll(other, 30), strict=True):
+        assert_same(a, b)
+    other.close()
+
+
+# --- misuse -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (np.zeros((2, 2), np.float32), r"shape \(3, 2\), got \(2, 2\)"),
+        (np.float32([[0, 0], [0, np.nan], [0, 0]]), "world 1"),
+        (np.float32([[0, 0], [0, 0], [0, 1.01]]), "world 2"),
+    ],
+)
+def test_bad_actions_are_refused_and_change_nothing(action, message):
+    env, twin = toys(3), toys(3)
+    env.reset(), twin.reset()
+    with pytest.raises(ValueError, match=message):
+        env.send(action)
+    assert_same(roll(env, 1)[0], roll(twin, 1)[0])
+
+
+def test_calls_out_of_order_are_refused():
+    env = toys()
+    with pytest.raises(RuntimeError, match="reset"):
+        env.send(np.zeros((2, 2), np.float32))
+    with pytest.raises(RuntimeError, match="send"):
+        env.receive()
+    env.reset()
+    env.send(np.zeros((2, 2), np.float32))
+    for call in (env.state, env.reset, partial(env.send, np.zeros((2, 2), np.float32))):
+        with pytest.raises(RuntimeError, match="receive"):
+            call()
+
+
+@pytest.mark.parametrize("wrong", [{"num_worlds": 0}, {"num_workers": -1}, {"seed": -1}, {"stream": -1}])
+def test_impossible_numbers_are_refused(wrong):
+    with pytest.raises(ValueError, match="num_worlds >= 1"):
+        scripted(**wrong)
+
+
+# --- seeds --------------------------------------------------------------------------------------------------
+
+
+def test_what_a_world_lives_through_does_not_depend_on_how_many_there_are():
+    two, three = toys(2), toys(3)
+    assert torch.equal(two.reset().image, three.reset().image[:2])
+    for a, b in zip(roll(two, 30), roll(three, 30), strict=True):
+        assert torch.equal(a.image, b.image[:2])
+        np.testing.assert_array_equal(a.reward, b.reward[:2])
+
+
+def test_every_seed_stream_world_and_episode_has_its_own_seed():
+    seeds = []
+    for seed in (7, 8):
+        for stream in (0, 1):
+            env = scripted(num_worlds=2, seed=seed, stream=stream)
+            seeds += [payload(env.reset())[:, 0] for _ in range(2)]
+    seeds = np.concatenate(seeds)
+    assert len(seeds) == len(np.unique(seeds)) == 16
+
+
+# --- states -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("steps", [0, 1, 25, 26, 40], ids=lambda n: {25: "at last", 26: "after reset"}.get(n))
+def test_continues_exactly_from_a_state(num_workers, steps, tmp_path):
+    env = toys(num_workers=num_workers)
+    rows = [env.reset(), *roll(env, steps)]
+    assert rows[-1].last.all() == (steps == 25)  # 50 frames of 2 per agent step
+    torch.save(env.state(), tmp_path / "state.pt")
+    other = toys(num_workers=num_workers)
+    other.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    for a, b in zip(roll(env, 60, seed=1), roll(other, 60, seed=1), strict=True):
+        assert_same(a, b)
+    assert str(env.state()) == str(other.state())
+    env.close(), other.close()
+
+
+def test_worlds_at_different_moments_continue_exactly():
+    env, other = scripted(num_worlds=3), scripted(num_worlds=3)
+    env.reset()
+    step(env, END, 0.0, 0.0)
+    step(env, 0.0, END, 0.0)  # now: first, last, 2nd step
+    other.load_state(env.state())
+    for controls in ((0.7, 0.8, 0.9), (0.6 / 0.7, 0.0, 0.0), (0.0, 0.0, 0.0)):
+        assert_same(step(env, *controls), step(other, *controls))
+
+
+def test_a_state_taken_before_the_first_reset_can_be_loaded():
+    env, other = toys(), toys()
+    other.load_state(env.state())
+    assert_same(env.reset(), other.reset())
+
+
+@pytest.mark.parametrize("other", [{"seed": 8}, {"stream": 1}, {"num_worlds": 3}])
+def test_a_state_of_another_run_is_refused(other):
+    env = toys()
+    env.reset()
+    with pytest.raises(ValueError, match="seed, stream, worlds"):
+        toys(**other).load_state(env.state())
+
+
+def test_an_episode_that_does_not_repeat_itself_is_refused():
+    env = toys()
+    env.reset()
+    roll(env, 3)
+    state = env.state()
+    state["reward"][1] += 0.125
+    with pytest.raises(ValueError, match=r"world 1 .* does not repeat itself"):
+        toys().load_state(state)
+
+
+# --- faults -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("control", "words"),
+    [
+        (RAISE, "the world is out of joint"),
+        (DIE, "died with exit code -9"),
+        (HANG, "did not answer within 2 s"),
+    ],
+)
+def test_a_failed_worker_is_named_and_replaced_and_its_episode_discarded(control, words, caplog):
+    env = scripted(num_worlds=2, num_workers=2, step_timeout=2.0 if control == HANG else 60.0)
+    before = env.reset()
+    step(env, 0.0, 0.0)
+    with caplog.at_level(logging.WARNING):
+        row = step(env, 0.0, control)
+    assert words in caplog.text
+    seed = int(env._episode_seed(1))
+    assert "world 1 (episode 0 with seed" in caplog.text
+    assert "agent step 2" in caplog.text
+    assert env.faults == 1
+    # World 1 stands at the first row of its next episode; world 0 noticed nothing.
+    assert row.first.tolist() == [False, True]
+    assert row.last.tolist() == [False, False]
+    assert row.reward.tolist() == [20.0, 0.0]
+    assert row.discount.tolist() == [1.0, 1.0]
+    assert row.action[1].item() == 0.0
+    assert payload(row)[1].tolist() == [np.float32(seed), 0.0, 0.0]
+    assert payload(before)[1, 0] != payload(row)[1, 0]
+    assert step(env, 0.0, 0.0).reward.tolist() == [30.0, 10.0]
+    env.close()
+
+
+def test_a_state_after_a_fault_continues_exactly():
+    env, other = scripted(num_workers=1), scripted()
+    env.reset()
+    step(env, RAISE)
+    step(env, 0.7)
+    other.load_state(env.state())
+    for control in (0.7, 0.8, 0.9):
+        assert_same(step(env, control), step(other, control))
+    env.close()
+
+
+def test_repeated_failure_ends_with_the_original_traceback():
+    env = scripted(num_workers=1)
+    env.reset()
+    for fault in range(MAX_FAULTS):
+        assert step(env, RAISE).first.all()
+        assert env.faults == fault + 1
+    with pytest.raises(WorkerError, match=r"(?s)failed 4 times.*world 0.*ArithmeticError: the world is out"):
+        step(env, RAISE)
+    env.close()
+
+
+def test_an_episode_finished_in_between_forgives_failures():
+    env = scripted(num_workers=1)
+    env.reset()
+    for _ in range(MAX_FAULTS + 2):
+        step(env, RAISE)
+        step(env, END)
+        step(env, 0.0)
+    assert env.faults == MAX_FAULTS + 2
+    env.close()
+
+
+def test_an_unbuildable_world_is_reported_with_its_traceback():
+    with pytest.raises(WorkerError, match=r"(?s)worlds 0 to 1 could not be built.*OSError: no such robot"):
+        scripted(num_worlds=2, num_workers=1, make_world=scripted_worlds.unbuildable)
+    assert multiprocessing.active_children() == []
+
+
+def test_without_workers_what_a_world_raises_comes_out_as_it_is():
+    env = scripted()
+    env.reset()
+    with pytest.raises(ArithmeticError, match="out of joint"):
+        step(env, RAISE)
+
+
+@pytest.mark.parametrize(("control", "name"), [(NAN_REWARD, "reward"), (NAN_PAYLOAD, "payload")])
+def test_numbers_that_are_not_finite_are_refused(control, name):
+    env = scripted(num_worlds=2)
+    env.reset()
+    with pytest.raises(
+        FloatingPointError, match=rf"{name} of world 1 \(episode 0 with seed \d+, agent step 1\)"
+    ):
+        step(env, 0.0, control)
+
+
+# --- processes ----------------------------------------------------------------------------------------------
+
+
+def test_workers_load_no_torch_ignore_ctrl_c_and_end_with_close():
+    env = scripted(num_worlds=3, num_workers=2)
+    assert payload(env.reset())[:, 2].tolist() == [0.0, 0.0, 0.0]
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGINT)
+    step(env, 0.0, 0.0, 0.0)
+    assert env.faults == 0
+    env.close()
+    assert multiprocessing.active_children() == []
+    env.close()
+
+
+PARENT = """
+import multiprocessing, sys, time
+import numpy as np
+sys.path.insert(0, {tests!r})
+from scripted_worlds import HANG
+from test_vector import scripted
+if __name__ == "__main__":
+    env = scripted(num_worlds=2, num_workers=2)
+    env.reset()
+    env.send(np.float32([[HANG], [0.0]]))
+    print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+    time.sleep(3600)
+"""
+
+
+def test_a_killed_parent_leaves_no_worker_behind_not_even_a_hung_one(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT.format(tests=str(Path(__file__).parent)))
+    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    assert all(is_running(pid) for pid in pids)
+    parent.kill()
+    parent.wait()
+    for _ in range(200):
+        if not any(is_running(pid) for pid in pids):
+            break
+        time.sleep(0.1)
+    assert not any(is_running(pid) for pid in pids)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
