@@ -64,29 +64,37 @@ class Learner:
             torch.backends.cudnn.benchmark = True
         # The step is read on the device, so that a captured update follows it.
         self.agent_step = torch.zeros((), dtype=torch.int64, device=device)
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.graph_metrics: dict[str, Tensor] = {}
+        # One for each update of the agent's cycle, by its turn, with the metrics that it writes.
+        self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]] = {}
         self.capturable = device.type == "cuda" and replay.images.is_cuda
         self.updates_run = 0
         self.all_finite = torch.ones((), dtype=torch.bool, device=device)
 
-    def update(self, agent_step: int) -> dict[str, Tensor]:
-        """Draw one batch and learn from it; the metrics stay on the device."""
-        self.agent_step.fill_(agent_step)
-        if self.capturable and self.graph is None and self.updates_run >= WARM_UP_UPDATES:
-            self._capture()
-        self.updates_run += 1
-        if self.graph is not None:
-            self.graph.replay()
-            return self.graph_metrics
-        return self._update_once()
+    def update(self, agent_step: int, update: int) -> dict[str, Tensor]:
+        """Draw one batch and learn from it; the metrics stay on the device.
 
-    def _update_once(self) -> dict[str, Tensor]:
+        Args:
+            agent_step: agent steps that the run has made.
+            update: updates that the run has made, which tells whose turn it is in the agent's cycle.
+        """
+        cycle = len(self.agent.update_cycle)
+        turn = update % cycle
+        self.agent_step.fill_(agent_step)
+        if self.capturable and turn not in self.graphs and self.updates_run >= WARM_UP_UPDATES * cycle:
+            self.graphs[turn] = self._capture(turn)
+        self.updates_run += 1
+        if turn in self.graphs:
+            graph, metrics = self.graphs[turn]
+            graph.replay()
+            return metrics
+        return self._update_once(turn)
+
+    def _update_once(self, turn: int) -> dict[str, Tensor]:
         batch = self.replay.sample(self.batch_size)
         # No cache: it would keep the bf16 copies from before an optimiser's step, and the actor's loss would be
         # judged by the old critic.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
-            metrics = self.agent.update(batch, self.agent_step)
+            metrics = self.agent.update_cycle[turn](batch, self.agent_step)
         self.all_finite &= torch.stack(list(metrics.values())).isfinite().all()
         return metrics
 
@@ -94,11 +102,11 @@ class Learner:
         """Whether every metric of every update was a finite number; waits for the device."""
         return bool(self.all_finite)
 
-    def _capture(self) -> None:
+    def _capture(self, turn: int) -> tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]:
         """Record one update as a graph; recording itself changes no weight."""
         graph = torch.cuda.CUDAGraph()
         for generator in (self.replay.generator, self.agent.generator):
             graph.register_generator_state(generator)
         with torch.cuda.graph(graph):
-            self.graph_metrics = self._update_once()
-        self.graph = graph
+            metrics = self._update_once(turn)
+        return graph, metrics

@@ -231,7 +231,8 @@ class Run:
             self.env.send(action)
             acting = int((~self.last).sum())
             for _ in range(self._updates_due(acting)):
-                self.metrics = self.learner.update(counters.agent_step)
+                # an update that leaves out a network leaves that network's last metrics as they were
+                self.metrics |= self.learner.update(counters.agent_step, counters.update)
                 counters.update += 1
             counters.agent_step += acting
             self._take(self.env.receive(), speed)

@@ -17,7 +17,7 @@ Discount is data: nothing in the project asks whether an episode is "done" befor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -140,6 +140,10 @@ class Transitions(NamedTuple):
     next_observation: UInt8[Tensor, "batch channels height width"]
 
 
+# What `Agent.update` does: learn from a batch at an agent step, and return metrics.
+Update = Callable[[Transitions, Int64[Tensor, ""]], dict[str, Tensor]]
+
+
 class Agent(Protocol):
     """What the training loop needs of an agent. An agent knows no replay, logger, clock or file.
 
@@ -150,6 +154,14 @@ class Agent(Protocol):
 
     generator: torch.Generator
     metric_names: tuple[str, ...]
+
+    @property
+    def update_cycle(self) -> tuple[Update, ...]:
+        """The updates that a run makes in turn, over and over; just `update` where all are alike.
+
+        Some agents update some of their networks less often than others. Whose turn it is, is known on the host
+        by counting, so a GPU records each as a graph of its own.
+        """
 
     def act(
         self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int

@@ -24,7 +24,7 @@ from pixelcontrol.distributions import noisy_action
 from pixelcontrol.networks import ConvEncoder, DeterministicActor, TwinCritic, ema_update, initialise
 from pixelcontrol.schedules import linear_schedule
 from pixelcontrol.settings import setting
-from pixelcontrol.types import Transitions
+from pixelcontrol.types import Transitions, Update
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,11 @@ class DrQV2:
         self.critic_optimiser = adam([*self.critic.parameters(), *self.encoder.parameters()])
         self.actor_optimiser = adam(self.actor.parameters())
         self.generator = torch.Generator(device).manual_seed(seed)
+
+    @property
+    def update_cycle(self) -> tuple[Update, ...]:
+        """All updates are alike."""
+        return (self.update,)
 
     def std(self, agent_step: Int64[Tensor, ""]) -> Float32[Tensor, ""]:
         """Return the standard deviation of the exploration noise (Eq. 3; see `linear_schedule`)."""
