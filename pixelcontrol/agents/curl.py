@@ -1,0 +1,184 @@
+"""CURL (arXiv:2004.04136): SAC on random crops, and an encoder that also learns to tell images apart.
+
+Everything but the crops and `update_contrast` is SAC's. With weight 0 and crops of the whole image, and SAC's
+settings, it *is* SAC. We follow the official code (MishaLaskin/curl).
+
+The worlds' images are larger than what the networks see: `image_size` (of the loop) 100, `crop_size` 84.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor, nn
+
+from pixelcontrol.agents.sac import (
+    SAC,
+    SACModel,
+    SACSettings,
+    exploit,
+    explore,
+    load_state,
+    save_state,
+    soft_value,
+    update_actor,
+    update_critic,
+    update_targets,
+)
+from pixelcontrol.augment import centre_crop, random_crop
+from pixelcontrol.settings import setting
+from pixelcontrol.types import Transitions, Update
+
+
+@dataclass(frozen=True)
+class CURLSettings(SACSettings):
+    """What can be chosen about the agent: SAC's settings, that in which CURL's code differs, and its own."""
+
+    trunk_tanh: bool = setting(False, "whether the trunks end in tanh", "CURL's code")
+    crop_size: int = setting(84, "height and width that the networks see, pixels", "CURL, table 3", low=1)
+    contrast_weight: float = setting(
+        1.0, "factor of the contrastive loss; 0 learns without it", "ours; CURL has no such factor", low=0.0
+    )
+
+
+class CURL:
+    """The agent: a `SACModel` that learns from crops, with a bilinear measure of similarity beside it."""
+
+    metric_names = (*SAC.metric_names, "contrast_loss", "contrast_accuracy")
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, int, int],
+        action_dim: int,
+        settings: CURLSettings,
+        *,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) before the crop.
+
+        Raises:
+            ValueError: a crop is larger than the images.
+        """
+        channels, height, width = observation_shape
+        if settings.crop_size > min(height, width):
+            raise ValueError(
+                f"--crop-size is {settings.crop_size}, but images have {height}x{width} pixels; lower it or "
+                "raise --image-size"
+            )
+        self.settings = settings
+        weights = torch.Generator().manual_seed(seed)
+        cropped_shape = (channels, settings.crop_size, settings.crop_size)
+        self.model = SACModel(cropped_shape, action_dim, settings, device, weights)
+        self.similarity = nn.Linear(settings.feature_dim, settings.feature_dim, bias=False)
+        nn.init.uniform_(self.similarity.weight, 0.0, 1.0, generator=weights)
+        self.similarity.to(device)
+        # Quirk, kept because it matters: in the official code two optimisers step the encoder with the same
+        # gradient of this loss. Two equal Adams are one with twice the step size.
+        encoding = [*self.model.encoder.parameters(), *self.model.critic.trunk.parameters()]
+        groups: list[dict[str, Any]] = [
+            {"params": encoding, "lr": 2.0 * settings.learning_rate},
+            {"params": self.similarity.parameters()},
+        ]
+        self.contrast_optimiser = self.model.adam(groups)
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    @property
+    def update_cycle(self) -> tuple[Update, ...]:
+        """Every second update leaves out actor, temperature and slow copies (CURL's code)."""
+        return self.update, partial(self.update, delayed=False)
+
+    def act(
+        self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int
+    ) -> Float32[Tensor, "worlds action"]:
+        """Choose exploring actions from the images' centre: uniform at first, then drawn from the policy."""
+        seen = centre_crop(observation, self.settings.crop_size)
+        return explore(self.model, seen, agent_step, self.generator)
+
+    def act_greedily(
+        self, observation: UInt8[Tensor, "worlds channels height width"]
+    ) -> Float32[Tensor, "worlds action"]:
+        """Choose the policy's median actions from the images' centre."""
+        return exploit(self.model, centre_crop(observation, self.settings.crop_size))
+
+    def update(
+        self, batch: Transitions, agent_step: Int64[Tensor, ""], *, delayed: bool = True
+    ) -> dict[str, Tensor]:
+        """Update critic and encoder once; if `delayed`, then actor, temperature and slow copies; then contrast."""
+        crop = partial(random_crop, size=self.settings.crop_size, generator=self.generator)
+        observation, positive = crop(batch.observation), crop(batch.observation)
+        value = soft_value(self.model, crop(batch.next_observation), self.generator)
+        target = batch.reward + batch.discount * value
+        metrics = update_critic(self.model, observation, batch.action, target)
+        if delayed:
+            metrics |= update_actor(self.model, observation, self.generator)
+            update_targets(self.model)
+        return metrics | self.update_contrast(observation, positive)
+
+    def update_contrast(
+        self,
+        anchor: UInt8[Tensor, "batch channels height width"],
+        positive: UInt8[Tensor, "batch channels height width"],
+    ) -> dict[str, Tensor]:
+        """Teach the critic's encoder and trunk which crops are of the same observation (InfoNCE).
+
+        The row of anchor i holds its similarities z_i W z'_j to all positives j, encoded by the slow copies;
+        the right answer is j = i, all others of the batch are negatives.
+        """
+        model = self.model
+        query = model.critic.trunk(model.encoder(anchor))
+        with torch.no_grad():
+            key = model.target_critic.trunk(model.target_encoder(positive))
+        logits = (query @ self.similarity(key).T).float()
+        answer = torch.arange(len(logits), device=logits.device)
+        loss = F.cross_entropy(logits, answer)
+        self.contrast_optimiser.zero_grad(set_to_none=True)
+        (self.settings.contrast_weight * loss).backward()
+        self.contrast_optimiser.step()
+        accuracy = (logits.argmax(dim=1) == answer).float().mean()
+        return {"contrast_loss": loss.detach(), "contrast_accuracy": accuracy}
+
+    def _parts(self) -> dict[str, Any]:
+        own = {"similarity": self.similarity, "contrast_optimiser": self.contrast_optimiser}
+        return self.model.parts() | own
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, optimisers and random state."""
+        return save_state(self._parts(), self.generator)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        load_state(self._parts(), self.generator, state)
+
+
+# What the loop needs for this agent; see `sac.PRESETS`.
+PRESETS: dict[str, dict[str, Any]] = {
+    "author": {
+        "action_repeat": 4,  # PlaNet's, by task: 8 for cartpole, 2 for finger and walker, else 4
+        "batch_size": 512,  # CURL's paper; the code's default is 32
+        "n_step": 1,
+        "discount": 0.99,
+        "replay_capacity": 100_000,
+        "seed_frames": 4_000,  # 1,000 agent steps
+        "update_every_agent_steps": 1,
+        "image_size": 100,
+        "frame_stack": 3,
+    },
+    "paper": {
+        "action_repeat": 2,  # section 4.1
+        "batch_size": 256,  # section 4.2
+        "n_step": 1,
+        "discount": 0.99,
+        "replay_capacity": 100_000,
+        "seed_frames": 2_000,  # 1,000 agent steps
+        "update_every_agent_steps": 1,
+        "image_size": 100,
+        "frame_stack": 3,
+    },
+}

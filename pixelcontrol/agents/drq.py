@@ -1,0 +1,156 @@
+"""DrQ (arXiv:2004.13649): SAC, with targets and losses averaged over randomly shifted views of each image.
+
+Everything but `update` is SAC's. With one view of each kind and no shift, and SAC's settings, it *is* SAC.
+We follow the official code (denisyarats/drq). A raw image is never learned from: all views are shifted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor
+
+from pixelcontrol.agents.sac import (
+    SAC,
+    SACModel,
+    SACSettings,
+    exploit,
+    explore,
+    load_state,
+    save_state,
+    soft_value,
+    update_actor,
+    update_critic,
+    update_targets,
+)
+from pixelcontrol.augment import random_shift
+from pixelcontrol.settings import setting
+from pixelcontrol.types import Transitions, Update
+
+
+@dataclass(frozen=True)
+class DrQSettings(SACSettings):
+    """What can be chosen about the agent: SAC's settings, those in which DrQ's code differs, and its own."""
+
+    temperature_learning_rate: float = setting(1e-3, "Adam's step size, for the temperature", "DrQ, table 4")
+    temperature_beta1: float = setting(
+        0.9, "Adam's decay of the first moment, for the temperature", "DrQ's code", low=0.0, high=0.999
+    )
+    encoder_tau: float = setting(
+        0.01, "rate at which the target's convolutions and its trunk follow", "DrQ's code"
+    )
+    delta_orthogonal: bool = setting(
+        False, "whether convolutions start as maps of single pixels", "DrQ's code"
+    )
+    target_views: int = setting(
+        2, "shifted views of the next observation that a target averages over (K)", "DrQ, section 4.2", low=1
+    )
+    views: int = setting(
+        2, "shifted views of the observation that the critic's loss averages over (M)", "as above", low=1
+    )
+    shift_pad: int = setting(4, "random shifts of up to this many pixels each way", "DrQ, section 3.1", low=0)
+
+
+class DrQ:
+    """The agent: a `SACModel` that learns from shifted images."""
+
+    metric_names = SAC.metric_names
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, int, int],
+        action_dim: int,
+        settings: DrQSettings,
+        *,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) of a stack."""
+        self.settings = settings
+        weights = torch.Generator().manual_seed(seed)
+        self.model = SACModel(observation_shape, action_dim, settings, device, weights)
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    @property
+    def update_cycle(self) -> tuple[Update, ...]:
+        """Every second update is one of the critic alone (DrQ's code)."""
+        return self.update, partial(self.update, delayed=False)
+
+    def act(
+        self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int
+    ) -> Float32[Tensor, "worlds action"]:
+        """Choose exploring actions: uniform at first, then drawn from the policy."""
+        return explore(self.model, observation, agent_step, self.generator)
+
+    def act_greedily(
+        self, observation: UInt8[Tensor, "worlds channels height width"]
+    ) -> Float32[Tensor, "worlds action"]:
+        """Choose the policy's median actions."""
+        return exploit(self.model, observation)
+
+    def update(
+        self, batch: Transitions, agent_step: Int64[Tensor, ""], *, delayed: bool = True
+    ) -> dict[str, Tensor]:
+        """Update critic and encoder once; if `delayed`, then actor, temperature and slow copies too.
+
+        The views of a batch lie one behind the other in a larger batch. All views of the observation are held
+        against the same target, and the actor learns from the first of them.
+
+        Departure: the critic's loss is the mean over views, as in the paper; the code takes the sum. Adam does
+        not notice.
+        """
+        s = self.settings
+        observation = random_shift(batch.observation.repeat(s.views, 1, 1, 1), s.shift_pad, self.generator)
+        next_observation = random_shift(
+            batch.next_observation.repeat(s.target_views, 1, 1, 1), s.shift_pad, self.generator
+        )
+        values = soft_value(self.model, next_observation, self.generator)
+        target = batch.reward + batch.discount * values.view(s.target_views, -1).mean(dim=0)
+        metrics = update_critic(
+            self.model, observation, batch.action.repeat(s.views, 1), target.repeat(s.views)
+        )
+        if delayed:
+            metrics |= update_actor(self.model, observation[: len(batch.action)], self.generator)
+            update_targets(self.model)
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, optimisers and random state."""
+        return save_state(self.model.parts(), self.generator)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        load_state(self.model.parts(), self.generator, state)
+
+
+# What the loop needs for this agent; see `sac.PRESETS`.
+PRESETS: dict[str, dict[str, Any]] = {
+    # DrQ's paper on the Dreamer benchmark, whose curves its repository ships.
+    "author": {
+        "action_repeat": 2,
+        "batch_size": 512,  # "use 512 to reproduce the results in the paper"; the code's default is 128
+        "n_step": 1,
+        "discount": 0.99,
+        "replay_capacity": 100_000,
+        "seed_frames": 2_000,  # 1,000 agent steps
+        "update_every_agent_steps": 1,
+        "image_size": 84,
+        "frame_stack": 3,
+    },
+    "paper": {
+        "action_repeat": 2,  # section 4.1
+        "batch_size": 256,  # section 4.2
+        "n_step": 1,
+        "discount": 0.99,
+        "replay_capacity": 100_000,  # Figure 9c
+        "seed_frames": 2_000,
+        "update_every_agent_steps": 1,
+        "image_size": 84,
+        "frame_stack": 3,
+    },
+}

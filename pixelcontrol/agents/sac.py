@@ -1,0 +1,325 @@
+"""Soft actor-critic from pixels: SAC (arXiv:1812.05905) with the encoder of SAC-AE, without its decoder.
+
+This is the paper's weakest opponent and the root of the others: DrQ and CURL are made of the functions in this
+file, which work on a `SACModel`. We follow the code of SAC-AE, as its author advises for "SAC:pixel".
+
+Actor and critic share the convolutions, which only the critic's loss trains; each has a trunk of its own. Unlike
+in DrQ-v2 the target critic sees through a slow copy of the convolutions, and pixels are not centred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from math import log
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor, nn
+
+from pixelcontrol.distributions import tanh_normal
+from pixelcontrol.networks import ConvEncoder, StochasticActor, TwinCritic, ema_update, initialise
+from pixelcontrol.settings import setting
+from pixelcontrol.types import Transitions, Update
+
+
+@dataclass(frozen=True)
+class SACSettings:
+    """What can be chosen about the agent. Defaults are those of SAC-AE's official code ("SAC-AE" below)."""
+
+    learning_rate: float = setting(1e-3, "Adam's step size, for actor, critic and encoder", "SAC-AE")
+    temperature_learning_rate: float = setting(1e-4, "Adam's step size, for the temperature", "SAC-AE")
+    temperature_beta1: float = setting(
+        0.5, "Adam's decay of the first moment, for the temperature", "SAC-AE", low=0.0, high=0.999
+    )
+    temperature_initial: float = setting(0.1, "weight of the entropy at the start", "SAC-AE", low=1e-6)
+    critic_tau: float = setting(0.01, "rate at which the target's Q-functions follow", "SAC-AE")
+    encoder_tau: float = setting(
+        0.05, "rate at which the target's convolutions and its trunk follow", "SAC-AE"
+    )
+    feature_dim: int = setting(50, "width of the trunks' output", "SAC-AE", low=1)
+    hidden_dim: int = setting(1024, "width of the hidden layers", "SAC-AE", low=1)
+    log_std_min: float = setting(-10.0, "smallest log σ of the policy, before tanh", "SAC-AE")
+    log_std_max: float = setting(2.0, "largest log σ of the policy, before tanh", "SAC-AE")
+    trunk_tanh: bool = setting(True, "whether the trunks end in tanh", "SAC-AE; CURL leaves it out")
+    delta_orthogonal: bool = setting(
+        True, "whether convolutions start as maps of single pixels", "SAC-AE; DrQ fills the whole filter"
+    )
+    exploration_steps: int = setting(
+        1_000, "agent steps with uniformly random actions at the start", "SAC-AE", low=0
+    )
+    conv_filters: int = setting(32, "channels of each convolution", "SAC-AE", low=1)
+    conv_strides: tuple[int, ...] = setting((2, 1, 1, 1), "strides of the 3x3 convolutions", "SAC-AE", low=1)
+
+
+class Temperature(nn.Module):
+    """The weight α of the entropy, learned as its logarithm."""
+
+    def __init__(self, initial: float) -> None:
+        super().__init__()
+        self.log_value = nn.Parameter(torch.tensor(log(initial)))
+
+    def forward(self) -> Float32[Tensor, ""]:
+        """Return α."""
+        return self.log_value.exp()
+
+
+class SACModel:
+    """What SAC, DrQ and CURL learn: networks, their slow copies and the temperature, with their optimisers."""
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, int, int],
+        action_dim: int,
+        settings: SACSettings,
+        device: torch.device,
+        weights: torch.Generator,
+    ) -> None:
+        """Draw the weights from `weights`, which is on the CPU: a seed means the same network on every device."""
+        self.settings = settings
+        self.device = device
+        self.action_dim = action_dim
+
+        self.encoder = ConvEncoder(
+            observation_shape, settings.conv_filters, settings.conv_strides, pixel_offset=0.0
+        )
+        sizes = (self.encoder.feature_count, action_dim, settings.feature_dim, settings.hidden_dim)
+        self.actor = StochasticActor(
+            *sizes,
+            log_std_bounds=(settings.log_std_min, settings.log_std_max),
+            trunk_tanh=settings.trunk_tanh,
+        )
+        self.critic = TwinCritic(*sizes, trunk_tanh=settings.trunk_tanh)
+        self.temperature = Temperature(settings.temperature_initial).to(device)
+        for network in (self.encoder, self.actor, self.critic):
+            initialise(network, weights, delta_orthogonal=settings.delta_orthogonal)
+            network.to(device)
+        self.target_encoder = deepcopy(self.encoder).requires_grad_(False)
+        self.target_critic = deepcopy(self.critic).requires_grad_(False)
+
+        self.adam = partial(
+            torch.optim.Adam, lr=settings.learning_rate, fused=True, capturable=device.type == "cuda"
+        )
+        self.critic_optimiser = self.adam([*self.critic.parameters(), *self.encoder.parameters()])
+        self.actor_optimiser = self.adam(self.actor.parameters())
+        self.temperature_optimiser = self.adam(
+            self.temperature.parameters(),
+            lr=settings.temperature_learning_rate,
+            betas=(settings.temperature_beta1, 0.999),
+        )
+
+    def parts(self) -> dict[str, Any]:
+        """Return everything that has a `state_dict`, by name."""
+        return {
+            "encoder": self.encoder,
+            "actor": self.actor,
+            "critic": self.critic,
+            "temperature": self.temperature,
+            "target_encoder": self.target_encoder,
+            "target_critic": self.target_critic,
+            "critic_optimiser": self.critic_optimiser,
+            "actor_optimiser": self.actor_optimiser,
+            "temperature_optimiser": self.temperature_optimiser,
+        }
+
+
+def draw_action(
+    model: SACModel, features: Tensor, generator: torch.Generator
+) -> tuple[Float32[Tensor, "batch action"], Float32[Tensor, " batch"]]:
+    """Draw a ~ π for (batch, feature_count) features, and return it with log π(a|s)."""
+    mean, log_std = model.actor(features)
+    return tanh_normal(mean, log_std, generator)
+
+
+@torch.no_grad()
+def explore(
+    model: SACModel,
+    observation: UInt8[Tensor, "worlds channels height width"],
+    agent_step: int,
+    generator: torch.Generator,
+) -> Float32[Tensor, "worlds action"]:
+    """Choose exploring actions: uniform at first, then drawn from the policy."""
+    if agent_step < model.settings.exploration_steps:
+        shape = (observation.shape[0], model.action_dim)
+        return 2.0 * torch.rand(shape, generator=generator, device=model.device) - 1.0
+    action, _ = draw_action(model, model.encoder(observation), generator)
+    return action
+
+
+@torch.no_grad()
+def exploit(
+    model: SACModel, observation: UInt8[Tensor, "worlds channels height width"]
+) -> Float32[Tensor, "worlds action"]:
+    """Choose the policy's median actions, tanh of its mean before tanh."""
+    mean, _ = model.actor(model.encoder(observation))
+    return mean.tanh()
+
+
+@torch.no_grad()
+def soft_value(
+    model: SACModel, observation: UInt8[Tensor, "batch channels height width"], generator: torch.Generator
+) -> Float32[Tensor, " batch"]:
+    """Estimate V = min Q̄(s, a) - α log π(a|s) with one action a ~ π; only Q̄ sees through the slow encoder."""
+    action, log_prob = draw_action(model, model.encoder(observation), generator)
+    value = torch.minimum(*model.target_critic(model.target_encoder(observation), action))
+    return value - model.temperature() * log_prob
+
+
+def update_critic(
+    model: SACModel,
+    observation: UInt8[Tensor, "batch channels height width"],
+    action: Float32[Tensor, "batch action"],
+    target: Float32[Tensor, " batch"],
+) -> dict[str, Tensor]:
+    """Bring both Q-functions, and the convolutions with them, closer to `target`."""
+    q1, q2 = model.critic(model.encoder(observation), action)
+    loss = F.mse_loss(q1, target) + F.mse_loss(q2, target)
+    model.critic_optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    model.critic_optimiser.step()
+    return {"critic_loss": loss.detach(), "q_mean": q1.detach().mean(), "target_mean": target.mean()}
+
+
+def update_actor(
+    model: SACModel, observation: UInt8[Tensor, "batch channels height width"], generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Minimise E[α log π(a|s) - min Q(s, a)] with respect to the actor, then move the temperature."""
+    with torch.no_grad():
+        features = model.encoder(observation)
+    action, log_prob = draw_action(model, features, generator)
+    value = torch.minimum(*model.critic(features, action))
+    loss = (model.temperature().detach() * log_prob - value).mean()
+    model.actor_optimiser.zero_grad(set_to_none=True)
+    # The critic is a judge here: its own gradients are neither wanted nor computed.
+    loss.backward(inputs=list(model.actor.parameters()))
+    model.actor_optimiser.step()
+    return {"actor_loss": loss.detach()} | update_temperature(model, log_prob.detach().mean())
+
+
+def update_temperature(model: SACModel, log_prob: Float32[Tensor, ""]) -> dict[str, Tensor]:
+    """Raise α where the entropy is below its goal of one negative nat per control, lower it where above."""
+    temperature = model.temperature()
+    entropy = -log_prob
+    loss = temperature * (entropy + model.action_dim)
+    model.temperature_optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    model.temperature_optimiser.step()
+    return {"entropy": entropy, "temperature": temperature.detach()}
+
+
+def update_targets(model: SACModel) -> None:
+    """Let the slow copies follow: what encodes at one rate, the Q-functions at another."""
+    slow, fast = model.target_critic, model.critic
+    ema_update(
+        [*model.target_encoder.parameters(), *slow.trunk.parameters()],
+        [*model.encoder.parameters(), *fast.trunk.parameters()],
+        model.settings.encoder_tau,
+    )
+    ema_update(
+        [*slow.q1.parameters(), *slow.q2.parameters()],
+        [*fast.q1.parameters(), *fast.q2.parameters()],
+        model.settings.critic_tau,
+    )
+
+
+class SAC:
+    """The agent: a `SACModel` that learns from images as they are."""
+
+    metric_names = ("critic_loss", "actor_loss", "q_mean", "target_mean", "entropy", "temperature")
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, int, int],
+        action_dim: int,
+        settings: SACSettings,
+        *,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) of a stack."""
+        weights = torch.Generator().manual_seed(seed)
+        self.model = SACModel(observation_shape, action_dim, settings, device, weights)
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    @property
+    def update_cycle(self) -> tuple[Update, ...]:
+        """Every second update is one of the critic alone (SAC-AE)."""
+        return self.update, partial(self.update, delayed=False)
+
+    def act(
+        self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int
+    ) -> Float32[Tensor, "worlds action"]:
+        """Choose exploring actions: uniform at first, then drawn from the policy."""
+        return explore(self.model, observation, agent_step, self.generator)
+
+    def act_greedily(
+        self, observation: UInt8[Tensor, "worlds channels height width"]
+    ) -> Float32[Tensor, "worlds action"]:
+        """Choose the policy's median actions."""
+        return exploit(self.model, observation)
+
+    def update(
+        self, batch: Transitions, agent_step: Int64[Tensor, ""], *, delayed: bool = True
+    ) -> dict[str, Tensor]:
+        """Update critic and encoder once; if `delayed`, then actor, temperature and slow copies too."""
+        value = soft_value(self.model, batch.next_observation, self.generator)
+        target = batch.reward + batch.discount * value
+        metrics = update_critic(self.model, batch.observation, batch.action, target)
+        if delayed:
+            metrics |= update_actor(self.model, batch.observation, self.generator)
+            update_targets(self.model)
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, optimisers and random state."""
+        return save_state(self.model.parts(), self.generator)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        load_state(self.model.parts(), self.generator, state)
+
+
+def save_state(parts: Mapping[str, Any], generator: torch.Generator) -> dict[str, Any]:
+    """Return the state of all `parts` and of the generator, by name."""
+    return {name: part.state_dict() for name, part in parts.items()} | {"generator": generator.get_state()}
+
+
+def load_state(parts: Mapping[str, Any], generator: torch.Generator, state: Mapping[str, Any]) -> None:
+    """Restore what `save_state` returned."""
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    generator.set_state(state["generator"].cpu())
+
+
+# What the loop needs for this agent. `paper` is the comparison in the DrQ-v2 paper, which states action repeat
+# and batch size; all else we take from the agent's own code.
+PRESETS: dict[str, dict[str, Any]] = {
+    # SAC-AE's official code. It makes 1,000 updates at once after its random steps, all of which update the actor
+    # too; we leave them out, since CURL and DrQ, its descendants, do without.
+    "author": {
+        "action_repeat": 4,  # PlaNet's, by task: 8 for cartpole, 2 for finger and walker, else 4
+        "batch_size": 128,
+        "n_step": 1,
+        "discount": 0.99,
+        "replay_capacity": 1_000_000,
+        "seed_frames": 4_000,  # 1,000 agent steps
+        "update_every_agent_steps": 1,
+        "image_size": 84,
+        "frame_stack": 3,
+    },
+    "paper": {
+        "action_repeat": 2,  # section 4.1
+        "batch_size": 256,  # section 4.2
+        "n_step": 1,
+        "discount": 0.99,
+        "replay_capacity": 1_000_000,
+        "seed_frames": 2_000,  # 1,000 agent steps
+        "update_every_agent_steps": 1,
+        "image_size": 84,
+        "frame_stack": 3,
+    },
+}
