@@ -46,7 +46,7 @@ def choose_opengl() -> str:
             f"dm_control was loaded with MUJOCO_GL={named!r} in this process and cannot draw any more: "
             "call choose_opengl() before anything imports dm_control"
         )
-    failures = []
+    failures: list[str] = []
     for platform in _PLATFORMS:
         works, said = _try_platform(platform)
         if works:

@@ -88,6 +88,7 @@ class Scene:
         max_geoms: how many geoms a row has room for.
         materials, lights, textures, meshes, planes: what never changes; see the classes above. A texture is
             (is it a cube, uint8 (faces, height, width, 3)); planes are float32 (planes, 3) sizes.
+        plane_repeat: float32 (planes, 2), the `repeat` of each plane's material.
         skybox: index of the texture behind everything, or -1.
         far: distance in metres beyond which nothing is drawn.
         shadow_clip: half width in metres of a directional light's shadow.
@@ -127,7 +128,9 @@ class Scene:
         skyboxes = np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)
         self.skybox = int(skyboxes[0]) if len(skyboxes) else -1
         self.meshes = [_mesh(model, i) for i in range(model.nmesh)]
-        self.planes = model.geom_size[model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE].astype(np.float32)
+        is_plane = model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
+        self.planes = model.geom_size[is_plane].astype(np.float32)
+        self.plane_repeat = self.materials.repeat[model.geom_matid[is_plane]]
         self.far = float(model.vis.map.zfar * model.stat.extent)
         self.shadow_clip = float(model.vis.map.shadowclip * model.stat.extent)
         self.shadow_scale = float(model.vis.map.shadowscale)

@@ -1,10 +1,13 @@
-"""The `warp` renderer: N worlds drawn by a few ray-tracing launches on the CPU or a CUDA device, no OpenGL.
+"""The `warp` renderer: N worlds drawn by a few launches on the CPU or a CUDA device, without OpenGL.
 
-The kernels (see `trace.py`) follow the rules by which MuJoCo's OpenGL renderer draws an `mjvScene`, so that a
-policy sees the same picture from both.
+What the kernels do, and by which rules, stands in `kernels.py`; this is their memory and the way in and out.
 """
 
 from __future__ import annotations
+
+import math
+import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +15,9 @@ import warp as wp
 from jaxtyping import UInt8
 from torch import Tensor
 
-from pixelcontrol.envs.render import trace
-from pixelcontrol.envs.render.scene import Scene
+from pixelcontrol.envs.render.scene import CAMERA_SIZE, LIGHT_SIZE, Scene
 
-wp.config.quiet = True
+_GRID = 200  # mjMAXPLANEGRID: how many cells an infinite plane has along an axis, and a finite one at most
 
 
 class WarpRenderer:
@@ -26,35 +28,224 @@ class WarpRenderer:
     def __init__(self, scene: Scene, num_worlds: int, image_size: tuple[int, int], device: str) -> None:
         """Prepare to draw `num_worlds` images of `image_size` = (height, width) on torch `device`.
 
-        The first renderer of a machine compiles the kernels, which takes some seconds; later ones load them.
+        The first renderer of a machine compiles the kernels, which takes seconds and is said; later ones load
+        them from Warp's cache.
         """
+        wp.config.quiet = True
         self._device = torch.device(device)
-        self._shape = (num_worlds, 3, *image_size)
-        wp.init()
-        with wp.ScopedDevice(str(self._device)):
-            self._tracer = trace.Tracer(scene, num_worlds, image_size)
+        self._image_size = image_size
+        self._num_worlds = num_worlds
         self._rows = torch.zeros(num_worlds, scene.payload_size, device=self._device)
         if self._device.type == "cuda":
             self._staging = torch.zeros(num_worlds, scene.payload_size).pin_memory()
             self._copied = torch.cuda.Event()
-            # Warp must not be given PyTorch's default stream: it is the legacy one, which nothing can capture.
+            # Warp may not be given PyTorch's default stream: that is CUDA's legacy stream, which waits for all.
             self._stream = torch.cuda.Stream(self._device)
+        with wp.ScopedDevice(str(self._device)):
+            _load_kernels()
+            self._put_fixed(scene)
+            self._put_worlds(scene)
 
     def images(self, payload: np.ndarray) -> UInt8[Tensor, "worlds 3 height width"]:
         """Draw float32 (num_worlds, scene.payload_size) rows. The result is a fresh tensor on `device`."""
-        images = torch.empty(self._shape, dtype=torch.uint8, device=self._device)
+        images = torch.empty(self._num_worlds, 3, *self._image_size, dtype=torch.uint8, device=self._device)
         if self._device.type == "cpu":
             self._rows.copy_(torch.from_numpy(payload))
-            self._tracer.draw(wp.from_torch(self._rows), wp.from_torch(images))
+            self._draw(images)
             return images
 
         self._copied.synchronize()  # the last copy has left the staging buffer
         self._staging.copy_(torch.from_numpy(payload))
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        now = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(now)
         side = wp.stream_from_torch(self._stream)
         with torch.cuda.stream(self._stream), wp.ScopedStream(side, sync_enter=False):
             self._rows.copy_(self._staging, non_blocking=True)
             self._copied.record()
-            self._tracer.draw(wp.from_torch(self._rows), wp.from_torch(images))
-        torch.cuda.current_stream(self._device).wait_stream(self._stream)
+            self._draw(images)
+        now.wait_stream(self._stream)
         return images
+
+    def _draw(self, images: Tensor) -> None:
+        """Launch the kernels on the rows."""
+        from pixelcontrol.envs.render import kernels
+
+        height, width = self._image_size
+        rows = wp.from_torch(self._rows)
+
+        def launch(kernel: Any, size: tuple[int, ...], *inputs: Any) -> None:
+            wp.launch(kernel, dim=size, inputs=inputs, device=rows.device)
+
+        launch(
+            kernels.look,
+            (self._num_worlds,),
+            *(rows, self._fixed_lights, self._materials),
+            *(self._worlds, self._views, self._lights),
+        )
+        launch(
+            kernels.place,
+            self._shapes.shape,
+            *(rows, self._worlds, self._views, self._materials, self._grid),
+            *(self._meshes, self._mesh_box, self._mesh_start, self._first_geom),
+            *(self._shapes, self._coats, self._bounds, self._starts),
+        )
+        launch(
+            kernels.find,
+            self._codes.shape,
+            *(self._worlds, self._views, self._shapes, self._bounds, self._starts),
+            *(height, width, self._codes),
+        )
+        launch(
+            kernels.shade,
+            (self._num_worlds, height, width),
+            *(self._worlds, self._views, self._shapes, self._coats, self._lights, self._bounds, self._starts),
+            *(self._textures, self._texels, self._mesh_normals, self._skybox, self._codes),
+            wp.from_torch(images),
+        )
+
+    def _put_fixed(self, scene: Scene) -> None:
+        """Copy what never changes to the device."""
+        from pixelcontrol.envs.render import kernels
+
+        materials, lights = scene.materials, scene.lights
+        self._materials = _struct_array(
+            kernels.Material,
+            surface=materials.surface,
+            texture=materials.texture,
+            uniform=materials.uniform,
+            repeat=materials.repeat,
+        )
+        cutoff = np.radians(lights.cone[:, 0])
+        spot = np.tan(np.minimum(cutoff * scene.shadow_scale, np.radians(80.0)))
+        self._fixed_lights = _struct_array(
+            kernels.Light,
+            ambient=lights.colours[:, 0],
+            diffuse=lights.colours[:, 1],
+            specular=lights.colours[:, 2],
+            attenuation=lights.attenuation,
+            cutoff=np.cos(cutoff),
+            exponent=lights.cone[:, 1],
+            directional=lights.directional,
+            view=np.where(lights.shadow, 1 + np.cumsum(lights.shadow), 0),
+            shadow_half=np.where(lights.directional, scene.shadow_clip, spot),
+        )
+        self._grid = wp.array(_plane_grids(scene), dtype=wp.vec3)
+        self._skybox = scene.skybox
+        texels, textures = _pack_textures(scene.textures)
+        self._texels = wp.array(texels, dtype=wp.uint32)
+        self._textures = _struct_array(
+            kernels.Texture,
+            **dict(zip(("is_cube", "width", "height", "levels", "start"), textures, strict=True)),
+        )
+
+        self._mesh_memory = [
+            wp.Mesh(wp.array(mesh.vertices, dtype=wp.vec3), wp.array(mesh.faces.ravel(), dtype=wp.int32))
+            for mesh in scene.meshes
+        ]
+        self._meshes = wp.array(np.array([mesh.id for mesh in self._mesh_memory], np.uint64), dtype=wp.uint64)
+        low = np.array([mesh.vertices.min(axis=0) for mesh in scene.meshes], np.float32).reshape(-1, 3)
+        high = np.array([mesh.vertices.max(axis=0) for mesh in scene.meshes], np.float32).reshape(-1, 3)
+        self._mesh_box = wp.array(np.stack([(low + high) / 2, (high - low) / 2], axis=1), dtype=wp.vec3)
+        faces = [len(mesh.faces) for mesh in scene.meshes]
+        self._mesh_start = wp.array(np.cumsum([0, *faces]).astype(np.int32), dtype=wp.int32)
+        normals = [np.zeros((0, 3), np.float32), *(mesh.normals.reshape(-1, 3) for mesh in scene.meshes)]
+        self._mesh_normals = wp.array(np.concatenate(normals), dtype=wp.vec3)
+
+    def _put_worlds(self, scene: Scene) -> None:
+        """Make room for what each picture is made from."""
+        from pixelcontrol.envs.render import kernels
+
+        worlds, geoms, lights = self._num_worlds, scene.max_geoms, len(scene.lights.shadow)
+        views = 2 + int(scene.lights.shadow.sum())
+        height, width = self._image_size
+        self._first_geom = 1 + CAMERA_SIZE + LIGHT_SIZE * lights
+        self._worlds = wp.zeros(worlds, dtype=kernels.World)
+        self._views = wp.zeros((worlds, views), dtype=kernels.View)
+        self._lights = wp.zeros((worlds, lights), dtype=kernels.Light)
+        self._shapes = wp.zeros((worlds, geoms), dtype=kernels.Shape)
+        self._coats = wp.zeros((worlds, geoms), dtype=kernels.Coat)
+        self._bounds = wp.zeros((worlds, views, geoms), dtype=wp.vec4)
+        self._starts = wp.zeros((worlds, views, geoms), dtype=wp.vec3)
+        self._codes = wp.zeros((worlds, height + 1, width + 1), dtype=wp.int32)
+
+
+def _load_kernels() -> None:
+    """Compile the kernels for the current Warp device, or load them; say so if it took long."""
+    from pixelcontrol.envs.render import kernels
+
+    start = time.monotonic()
+    device = wp.get_device()
+    wp.load_module(kernels, device=device)
+    seconds = time.monotonic() - start
+    if seconds > 1.0:
+        print(
+            f"renderer warp: compiled its kernels for {device} in {seconds:.0f} s (once per machine)",
+            flush=True,
+        )
+
+
+def _struct_array(struct: Any, **fields: np.ndarray) -> Any:
+    """Put arrays whose first axis is the element into a Warp array of structs; fields not named are zero."""
+    count = len(next(iter(fields.values())))
+    elements = np.zeros(count, dtype=struct.numpy_dtype())
+    for name, values in fields.items():
+        elements[name] = values
+    return wp.array(elements, dtype=struct)
+
+
+def _plane_grids(scene: Scene) -> np.ndarray:
+    """The grids on which planes are lit, float32 (planes, 2, 3) (render_context.c, makePlane).
+
+    For each axis: half width, width of the first and last cell, width of the others.
+    """
+    grids = np.zeros((len(scene.planes), 2, 3), np.float32)
+    for grid, (*halves, spacing), repeats in zip(grids, scene.planes, scene.plane_repeat, strict=True):
+        for axis, (half, repeat) in enumerate(zip(halves, repeats, strict=True)):
+            if half > 0:
+                step = max(spacing, half / (_GRID - 2))
+                cells = math.floor(half / step) // 2 * 2
+                grid[axis] = half, half - cells * step, 2 * step
+            else:
+                margin = 2 / repeat if repeat > 0 else 2.1 * scene.far / (_GRID - 2)
+                cell = (2.1 * scene.far + 2 * margin) / _GRID
+                grid[axis] = cell * _GRID / 2, 0, cell
+    return grids
+
+
+def _pack_textures(textures: list[tuple[bool, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Put all textures with their mip levels into one uint32 array, a texel a word.
+
+    Returns:
+        texels; int32 (5, textures): is it a cube, width, height, number of levels, first texel.
+    """
+    pool = [np.zeros(0, np.uint32)]
+    table = np.zeros((5, len(textures)), np.int32)
+    used = 0
+    for i, (is_cube, texels) in enumerate(textures):
+        _, height, width, _ = texels.shape
+        levels = [texels.astype(np.float32)]
+        while levels[-1].shape[1:3] != (1, 1):
+            levels.append(_halve(levels[-1]))
+        table[:, i] = is_cube, width, height, len(levels), used
+        for level in levels:
+            red, green, blue = np.moveaxis(np.rint(level).astype(np.uint32), -1, 0)
+            pool.append((red | green << 8 | blue << 16).ravel())
+            used += pool[-1].size
+    return np.concatenate(pool), table
+
+
+def _halve(level: np.ndarray) -> np.ndarray:
+    """The next mip level of (faces, height, width, 3): half the size, rounded down, by averages over areas."""
+    for axis in (1, 2):
+        if level.shape[axis] > 1:
+            level = np.moveaxis(_shrink(np.moveaxis(level, axis, 0), level.shape[axis] // 2), 0, axis)
+    return level
+
+
+def _shrink(values: np.ndarray, size: int) -> np.ndarray:
+    """Average along the first axis into `size` equal parts, which may begin and end within an element."""
+    total = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0, dtype=np.float64)])
+    edges = np.linspace(0, len(values), size + 1)
+    whole = np.minimum(edges.astype(int), len(values) - 1)
+    part = (edges - whole).reshape(-1, *[1] * (values.ndim - 1))
+    return np.diff(total[whole] + part * values[whole], axis=0) * (size / len(values))
