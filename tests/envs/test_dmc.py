@@ -1,0 +1,186 @@
+"""`DmcWorld` is dm_control, no more and no less, and repeats an episode from its seed and actions."""
+
+import numpy as np
+import pytest
+from dm_control import manipulation, suite
+from dm_control.suite.wrappers import action_scale
+
+from pixelcontrol.envs.dmc import DmcWorld, load_environment, make_dmc_world
+from pixelcontrol.envs.tasks import PAPER_TASKS, find_task
+
+NAMES = [task.name for task in PAPER_TASKS]
+
+
+def world(name, renderer="warp", action_repeat=2, image_size=(84, 84)):
+    return make_dmc_world(find_task(name), renderer, image_size, action_repeat)
+
+
+def bare(name, seed, manipulation_observables="features"):
+    """dm_control itself, with its own wrapper for actions in [-1, 1]."""
+    task = find_task(name)
+    if task.source == "suite":
+        environment = suite.load(task.domain, task.task, task_kwargs={"random": seed})
+    else:
+        environment = manipulation.load(f"{task.domain}_{manipulation_observables}", seed=seed)
+    return action_scale.Wrapper(environment, minimum=-1.0, maximum=1.0)
+
+
+def random_actions(count, action_dim, seed=0):
+    return np.random.default_rng(seed).uniform(-1.0, 1.0, (count, action_dim)).astype(np.float32)
+
+
+def observed(a_world):
+    out = np.zeros(a_world.spec.payload_shape, a_world.spec.payload_dtype)
+    a_world.observe(out)
+    return out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_whole_episode_is_dm_controls_own(name):
+    task, ours, theirs = find_task(name), world(name), bare(name, seed=11)
+    for action in random_actions(5, task.action_dim, seed=1):  # a past, which must not matter
+        ours.step(action)
+    ours.reset(seed=11)
+    theirs.reset()
+    spec = ours.spec
+    assert (spec.action_dim, spec.action_repeat) == (task.action_dim, 2)
+    assert spec.episode_frames == (250 if name == "reach_duplo" else 1000)
+    first = observed(ours)
+    assert np.isfinite(first).all()
+
+    frames = 0
+    for action in random_actions(500, task.action_dim):
+        reward, discount, last = ours.step(action)
+        both = [theirs.step(action.astype(np.float64)) for _ in range(2)]
+        frames += 2
+        assert reward == both[0].reward + both[1].reward
+        assert discount == both[0].discount * both[1].discount == 1.0
+        assert last == both[1].last()
+        if last:
+            break
+    assert frames == spec.episode_frames
+    assert both[1].last()
+    assert not np.array_equal(observed(ours), first)
+    ours.close()
+
+
+def test_reach_duplo_has_the_rewards_of_the_vision_environment():
+    ours, theirs = world("reach_duplo"), bare("reach_duplo", seed=3, manipulation_observables="vision")
+    ours.reset(seed=3)
+    theirs.reset()
+    for action in random_actions(5, 9):
+        assert ours.step(action)[0] == theirs.step(action).reward + theirs.step(action).reward
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "quadruped_run",
+        "reacher_hard",
+        "finger_turn_hard",
+        "manipulator_bring_ball",
+        "reach_duplo",
+        "cup_catch",
+        "cheetah_run",
+        "swimmer_swimmer15",
+    ],
+)
+def test_an_episode_is_a_function_of_its_seed_and_actions(name):
+    a, b = world(name), world(name)
+    actions = random_actions(60, a.spec.action_dim)
+    a.reset(seed=1)
+    for action in actions:
+        a.step(action)
+    a.reset(seed=2)
+    b.reset(seed=2)
+    for action in actions[::-1]:
+        np.testing.assert_array_equal(observed(a), observed(b))
+        assert a.step(action) == b.step(action)
+    np.testing.assert_array_equal(observed(a), observed(b))
+    b.reset(seed=3)
+    assert not np.array_equal(observed(a), observed(b))
+
+
+@pytest.mark.parametrize("name", ["reacher_hard", "reach_duplo"])
+def test_pictures_follow_episodes_and_repeat(name):
+    """reacher moves its target, reach_duplo compiles a new model, when an episode starts."""
+    a, b = world(name, "opengl", image_size=(60, 84)), world(name, "opengl", image_size=(60, 84))
+    a.reset(seed=1)
+    before = observed(a)
+    assert before.shape == (3, 60, 84)
+    a.reset(seed=2)
+    b.reset(seed=2)
+    np.testing.assert_array_equal(observed(a), observed(b))
+    assert not np.array_equal(observed(a), before)
+    a.close(), b.close()
+
+
+@pytest.mark.parametrize(("action_repeat", "agent_steps"), [(1, 250), (3, 84), (8, 32)])
+def test_the_last_agent_step_is_cut_short_at_the_end(action_repeat, agent_steps):
+    ours, theirs = world("reach_duplo", action_repeat=action_repeat), bare("reach_duplo", seed=0)
+    ours.reset(seed=0)
+    theirs.reset()
+    actions = random_actions(agent_steps, 9)
+    steps = [ours.step(action) for action in actions]
+    assert [last for _, _, last in steps] == [False] * (agent_steps - 1) + [True]
+    frame_rewards = [theirs.step(actions[i // action_repeat]).reward for i in range(250)]
+    for i, (reward, _, _) in enumerate(steps):
+        assert reward == sum(frame_rewards[i * action_repeat : (i + 1) * action_repeat])
+
+
+class Countdown:
+    """A dm_env that ends truly at its third frame, with actions in [-3, 5]."""
+
+    def __init__(self, minimum=-3.0):
+        from dm_env import specs
+
+        self.spec = specs.BoundedArray((2,), np.float64, minimum, 5.0)
+        self.task = self
+        self.random = np.random.RandomState()
+        self.controls = []
+
+    def action_spec(self):
+        return self.spec
+
+    def reset(self):
+        self.controls = []
+
+    def step(self, control):
+        import dm_env
+
+        self.controls.append(control)
+        if len(self.controls) == 3:
+            return dm_env.termination(reward=7.0, observation=None)
+        return dm_env.transition(reward=1.0, observation=None)
+
+
+def countdown(environment):
+    return DmcWorld(environment, 0, "opengl", (8, 8), action_repeat=2)
+
+
+def test_a_true_end_keeps_its_discount_of_zero_and_actions_are_rescaled():
+    environment = Countdown()
+    ours = countdown(environment)
+    ours.reset(seed=0)
+    assert ours.step(np.float32([-1.0, 1.0])) == (2.0, 1.0, False)
+    assert ours.step(np.float32([0.0, 0.5])) == (7.0, 0.0, True)
+    np.testing.assert_array_equal(environment.controls, [[-3, 5], [-3, 5], [1, 3]])
+    assert environment.controls[0].dtype == np.float64
+
+
+def test_actions_that_are_not_finite_are_refused():
+    ours = world("pendulum_swingup")
+    ours.reset(seed=0)
+    for value in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="finite"):
+            ours.step(np.float32([value]))
+
+
+def test_actions_without_bounds_are_refused():
+    with pytest.raises(ValueError, match="no finite bounds"):
+        countdown(Countdown(minimum=-np.inf))
+
+
+def test_manipulation_computes_no_observables_nobody_reads():
+    environment = load_environment(find_task("reach_duplo"))
+    assert environment.reset().observation == {}

@@ -1,0 +1,98 @@
+"""Users' gymnasium environments: pictures, ends, action scales."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+from my_robot import Slider
+
+from pixelcontrol.envs.gymnasium import GymnasiumWorld
+
+
+def observed(world):
+    out = np.full(world.spec.payload_shape, 77, np.uint8)
+    world.observe(out)
+    return out
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        Slider("height first"),
+        Slider("channels first"),
+        Slider("state", render_mode="rgb_array"),
+    ],
+    ids=lambda env: env.observe,
+)
+def test_images_come_from_observations_or_from_render(env):
+    world = GymnasiumWorld(env, (40, 30))
+    world.reset(seed=0)
+    world.step(np.float32([0.3]))
+    image = observed(world)
+    np.testing.assert_array_equal(image, env.render().transpose(2, 0, 1))
+    assert image[0].max() == 255
+    assert image[2].max() == 100
+
+
+def test_other_sizes_are_averaged():
+    world = GymnasiumWorld(Slider(), (20, 10))
+    world.reset(seed=0)
+    image = observed(world)
+    assert image.shape == (3, 20, 10)
+    lit = np.flatnonzero(image[0].any(axis=1))
+    assert len(lit) == 1
+    assert set(image[0, lit[0]]) <= {127, 128}  # one of two rows is lit
+    assert set(image[2, lit[0]]) == {50}
+
+
+def test_actions_are_rescaled_and_rewards_summed():
+    env = Slider()
+    world = GymnasiumWorld(env, (40, 30), action_repeat=3)
+    world.reset(seed=0)
+    start = env.place
+    assert world.step(np.float32([-1.0])) == (3 * start - 2 - 4 - 6, 1.0, False)  # -1 is -2
+    start = env.place
+    assert world.step(np.float32([0.0])) == (3 * start + 2 + 4 + 6, 1.0, False)  # 0 is 2
+
+
+def test_terminated_has_discount_zero_and_truncated_one():
+    world = GymnasiumWorld(Slider(), (40, 30), action_repeat=4)
+    world.reset(seed=0)
+    still = np.float32([-0.5])
+    assert [world.step(still)[1:] for _ in range(3)] == [(1.0, False), (1.0, False), (1.0, True)]
+    world.reset(seed=0)
+    assert world.step(np.float32([1.0]))[1:] == (0.0, True)
+
+
+def test_an_episode_is_a_function_of_its_seed():
+    world = GymnasiumWorld(Slider(), (40, 30))
+    rewards = []
+    for seed in (1, 2, 1):
+        world.reset(seed)
+        rewards.append([world.step(np.float32([a]))[0] for a in (0.1, -0.7, 0.3)])
+    assert rewards[0] == rewards[2] != rewards[1]
+
+
+def test_time_limit_is_known_where_gymnasium_knows_it():
+    assert GymnasiumWorld(Slider(), (40, 30)).spec.episode_frames is None
+    pendulum = gymnasium.make("Pendulum-v1", render_mode="rgb_array")
+    assert GymnasiumWorld(pendulum, (40, 30), 2).spec.episode_frames == 200
+
+
+def test_environments_without_images_or_continuous_actions_are_refused():
+    with pytest.raises(ValueError, match='render_mode="rgb_array"'):
+        GymnasiumWorld(Slider("state"))
+    for space in (Discrete(3), Box(-np.inf, 1.0, (2,)), Box(-1.0, 1.0, (2, 2))):
+        env = Slider()
+        env.action_space = space
+        with pytest.raises(ValueError, match="1-dimensional Box with finite bounds"):
+            GymnasiumWorld(env)
+
+
+def test_pictures_of_another_kind_are_refused():
+    env = Slider("state", render_mode="rgb_array")
+    env.render = lambda: np.zeros((4, 4), np.uint8)
+    world = GymnasiumWorld(env)
+    world.reset(seed=0)
+    with pytest.raises(ValueError, match=r"got uint8 \(4, 4\)"):
+        observed(world)

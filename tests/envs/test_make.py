@@ -1,0 +1,143 @@
+"""Whole environments, from a task's name to images: both renderers, workers, states, users' own worlds."""
+
+import numpy as np
+import pytest
+import torch
+from dm_control import suite
+
+from pixelcontrol.envs.make import make_env
+from pixelcontrol.envs.tasks import PAPER_TASKS, find_task
+
+NAMES = [task.name for task in PAPER_TASKS]
+
+
+def make(name, num_worlds=2, num_workers=0, renderer="warp", image_size=(84, 84), **kwargs):
+    return make_env(
+        find_task(name),
+        num_worlds=num_worlds,
+        num_workers=num_workers,
+        renderer=renderer,
+        image_size=image_size,
+        device="cpu",
+        **{"seed": 5, "stream": 0, **kwargs},
+    )
+
+
+def random_action(env, seed=0):
+    return (
+        np.random.default_rng(seed).uniform(-1, 1, (env.num_worlds, env.spec.action_dim)).astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize("renderer", ["warp", "opengl"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_task_of_the_paper_gives_images(name, renderer):
+    env = make(name, renderer=renderer)
+    assert env.image_shape == (3, 84, 84)
+    assert env.renderer.name == renderer
+    first = env.reset()
+    env.send(random_action(env))
+    second = env.receive()
+    env.close()
+    for row in (first, second):
+        assert row.image.shape == (2, 3, 84, 84)
+        assert row.image.dtype == torch.uint8
+        assert row.image.float().std() > 5  # something is to be seen
+    assert not torch.equal(first.image, second.image)
+    assert first.first.all()
+    assert not second.first.any()
+
+
+@pytest.mark.parametrize("renderer", ["warp", "opengl"])
+def test_workers_give_the_same_as_no_workers(renderer):
+    here, there = make("reacher_easy", 2, 0, renderer), make("reacher_easy", 2, 2, renderer)
+    assert torch.equal(here.reset().image, there.reset().image)
+    action = random_action(here)
+    for env in (here, there):
+        env.send(action)
+    one, other = here.receive(), there.receive()
+    here.close(), there.close()
+    assert torch.equal(one.image, other.image)
+    np.testing.assert_array_equal(one.reward, other.reward)
+
+
+def test_the_opengl_image_is_dm_controls():
+    env = make("cheetah_run", 1, 0, "opengl")
+    image = env.reset().image[0].numpy()
+    env.close()
+    bare = suite.load("cheetah", "run", task_kwargs={"random": env._episode_seed(0)})
+    bare.reset()
+    np.testing.assert_array_equal(image, bare.physics.render(84, 84, camera_id=0).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("reach_duplo", 30),
+        ("reach_duplo", 125),
+        ("reach_duplo", 126),
+        ("quadruped_run", 20),
+        ("humanoid_walk", 20),
+    ],
+)
+def test_physics_continues_exactly_in_mid_episode(name, steps):
+    env, other = make(name), make(name)
+    env.reset()
+    for t in range(steps):
+        env.send(random_action(env, t))
+        row = env.receive()
+    assert row.last.all() == (steps == 125)
+    other.load_state(env.state())
+    for t in range(5):
+        for e in (env, other):
+            e.send(random_action(e, 1000 + t))
+        a, b = env.receive(), other.receive()
+        assert torch.equal(a.image, b.image)
+        np.testing.assert_array_equal(a.reward, b.reward)
+        np.testing.assert_array_equal(env._rows.payload, other._rows.payload)
+    env.close(), other.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["fish_swim", "manipulator_bring_peg", "point_mass_easy", "humanoid_CMU_run"]
+)
+def test_other_tasks_of_the_suite(name):
+    env = make(name, 1, image_size=(64, 48))
+    env.reset()
+    env.send(random_action(env))
+    assert env.receive().image.shape == (1, 3, 64, 48)
+    env.close()
+
+
+def test_a_task_that_warp_cannot_draw_is_refused():
+    with pytest.raises(ValueError, match="renderer 'opengl'"):
+        make("quadruped_escape")
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_users_own_world(num_workers):
+    env = make("my_robot:make_world", 3, num_workers, image_size=(20, 30), action_repeat=3)
+    assert env.renderer.name == "own"
+    row = env.reset()
+    lengths = np.zeros(3, int)
+    while not row.last.any():
+        lengths += 1
+        env.send(np.full((3, 1), -0.5, np.float32))
+        row = env.receive()
+    env.close()
+    assert row.image.shape == (3, 3, 20, 30)
+    assert lengths.tolist() == [4, 4, 4]  # 10 frames, 3 by 3
+    assert row.discount.tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_module:make_world", "No module named 'no_such_module'"),
+        ("my_robot:no_such_function", "module 'my_robot' has no function 'no_such_function'"),
+        ("my_robot:make_world_of_another_size", r"expected uint8 images of shape \(3, 84, 84\)"),
+    ],
+)
+def test_a_users_mistakes_are_named(name, message):
+    with pytest.raises(ValueError, match=message):
+        make(name)
