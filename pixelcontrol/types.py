@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ class WorldSpec:
     episode_frames: int | None
 
 
+@runtime_checkable
 class World(Protocol):
     """One simulated environment, stepped in a worker process. It knows no other world, no agent, no device.
 
@@ -76,6 +77,7 @@ class World(Protocol):
         """Release what the simulator holds."""
 
 
+@runtime_checkable
 class Renderer(Protocol):
     """Turns the payloads of N worlds into N images, on the device where the agent lives."""
 
@@ -101,6 +103,7 @@ class TimeStep:
     last: Bool[np.ndarray, " worlds"]
 
 
+@runtime_checkable
 class Env(Protocol):
     """N worlds, stepped together. `send` starts the physics and returns at once; `receive` waits for it."""
 
@@ -144,6 +147,7 @@ class Transitions(NamedTuple):
 Update = Callable[[Transitions, Int64[Tensor, ""]], dict[str, Tensor]]
 
 
+@runtime_checkable
 class Agent(Protocol):
     """What the training loop needs of an agent. An agent knows no replay, logger, clock or file.
 
