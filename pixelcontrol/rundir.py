@@ -1,4 +1,4 @@
-"""The directory of a run: one process at a time trains in it, and its tables continue without gap or repeat."""
+"""The directory of a run belongs to one process at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import fcntl
 import os
 import socket
 from pathlib import Path
-from typing import IO
 
 
 class RunBusy(Exception):
@@ -50,29 +49,3 @@ class RunLock:
 
     def __exit__(self, *exception: object) -> None:
         self.release()
-
-
-def written_bytes(table: IO[str]) -> int:
-    """Return the size of a table that is being written, once all of it has reached the disk.
-
-    A checkpoint records it, so that `cut_table` finds the rows of before the checkpoint and those alone.
-    """
-    table.flush()
-    os.fsync(table.fileno())
-    return os.fstat(table.fileno()).st_size
-
-
-def cut_table(path: Path, size: int) -> None:
-    """Cut a table to the `size` in bytes that it had at a checkpoint: what came later happens again.
-
-    Raises:
-        ValueError: rows of before the checkpoint are missing.
-    """
-    found = path.stat().st_size if path.exists() else 0
-    if found < size:
-        raise ValueError(
-            f"{path} has {found} bytes, and had {size} at the checkpoint: rows are missing; copy it back, or "
-            "start a new run"
-        )
-    if found > size:
-        os.truncate(path, size)

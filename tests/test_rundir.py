@@ -1,4 +1,4 @@
-"""One process per directory, and tables that are cut to a checkpoint."""
+"""One process per directory."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelcontrol.rundir import RunBusy, RunLock, cut_table, written_bytes
+from pixelcontrol.rundir import RunBusy, RunLock
 
 HOLD_THE_LOCK = """
 import sys, time
@@ -45,31 +45,3 @@ def test_a_refused_run_leaves_the_name_of_the_holder(tmp_path: Path) -> None:
         for _ in range(2):
             with pytest.raises(RunBusy, match=f"process {os.getpid()} on"):
                 RunLock(tmp_path)
-
-
-def test_a_table_continues_where_the_checkpoint_was_taken(tmp_path: Path) -> None:
-    table = tmp_path / "train.csv"
-    with table.open("w") as file:
-        file.write("frame,return\n2,0.5\n")
-        size = written_bytes(file)
-        file.write("4,1.5\n6,2")  # a kill in the middle of a line
-    assert size == len("frame,return\n2,0.5\n")
-    cut_table(table, size)
-    with table.open("a") as file:
-        file.write("4,1.5\n")
-    assert table.read_text() == "frame,return\n2,0.5\n4,1.5\n"
-
-
-def test_the_size_covers_what_is_still_in_the_buffer(tmp_path: Path) -> None:
-    with (tmp_path / "eval.csv").open("w", encoding="utf-8") as file:
-        file.write("é\n")
-        assert written_bytes(file) == 3
-
-
-@pytest.mark.parametrize("found", [None, "frame\n"])
-def test_a_table_that_lost_rows_is_refused(tmp_path: Path, found: str | None) -> None:
-    table = tmp_path / "train.csv"
-    if found is not None:
-        table.write_text(found)
-    with pytest.raises(ValueError, match=r"train\.csv has \d bytes, and had 10 at the checkpoint"):
-        cut_table(table, 10)
