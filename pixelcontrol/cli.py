@@ -88,7 +88,7 @@ def _add_setting(group: Any, item: Field[Any]) -> None:
 
 def train(arguments: list[str]) -> int:
     """Train an agent."""
-    from pixelcontrol.config import AGENTS, PRESETS, read_config, resolve, setting_fields
+    from pixelcontrol.config import AGENTS, read_config, resolve, setting_fields
     from pixelcontrol.settings import unknown
 
     first = Parser(prog="pixelcontrol train", add_help=False)
@@ -106,7 +106,7 @@ def train(arguments: list[str]) -> int:
         "task", nargs="?", help="a name from `pixelcontrol tasks`, or module:factory of your own"
     )
     parser.add_argument("--agent", default="drqv2", help=f"one of {', '.join(AGENTS)}")
-    parser.add_argument("--preset", default="paper", help=f"one of {', '.join(PRESETS[agent])}")
+    parser.add_argument("--preset", default="paper", help=f"one of {', '.join(AGENTS[agent].presets)}")
     parser.add_argument("--seed", type=int, default=1, help="of weights, worlds, noise and draws")
     parser.add_argument("--out", type=Path, help="run directory", default=argparse.SUPPRESS)
     parser.add_argument(

@@ -8,17 +8,33 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
-from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings
+from pixelcontrol.agents import curl, drq, drqv2, sac
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.tasks import Task, find_task
 from pixelcontrol.learner import PRECISIONS
 from pixelcontrol.settings import check, flag, setting, unknown
+from pixelcontrol.types import Agent
 
-AGENTS: dict[str, tuple[type[DrQV2], type[DrQV2Settings]]] = {"drqv2": (DrQV2, DrQV2Settings)}
+
+class AgentKind(NamedTuple):
+    """One system: its class, the dataclass of its settings, and its presets (overrides by preset's name)."""
+
+    build: Callable[..., Agent]
+    settings: type[Any]
+    presets: Mapping[str, Mapping[str, Any]]
+
+
+AGENTS = {
+    "drqv2": AgentKind(drqv2.DrQV2, drqv2.DrQV2Settings, drqv2.PRESETS),
+    "drq": AgentKind(drq.DrQ, drq.DrQSettings, drq.PRESETS),
+    "curl": AgentKind(curl.CURL, curl.CURLSettings, curl.PRESETS),
+    "sac": AgentKind(sac.SAC, sac.SACSettings, sac.PRESETS),
+}
 RENDERERS: tuple[RendererName, ...] = get_args(RendererName)
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -56,17 +72,6 @@ class LoopSettings:
     )
 
 
-# Overrides by agent and preset, with what differs from the paper and why.
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "drqv2": {
-        # Table 2 as it stands; the fields' defaults are the paper's.
-        "paper": {},
-        # A CPU learns in minutes: everything is smaller, decisions are fewer, noise decays sooner.
-        "quick": {},
-    }
-}
-
-
 @dataclass(frozen=True)
 class Config:
     """One run, completely: what is asked for, with every default filled in."""
@@ -85,7 +90,7 @@ class Config:
 
 def setting_fields(agent: str) -> dict[str, dataclasses.Field[Any]]:
     """Return all settings that a run of this agent has, by name."""
-    fields = [*dataclasses.fields(LoopSettings), *dataclasses.fields(AGENTS[agent][1])]
+    fields = [*dataclasses.fields(LoopSettings), *dataclasses.fields(AGENTS[agent].settings)]
     return {item.name: item for item in fields}
 
 
@@ -99,8 +104,8 @@ def resolve(
     """
     if agent not in AGENTS:
         raise ValueError(unknown("agent", agent, AGENTS))
-    if preset not in PRESETS[agent]:
-        raise ValueError(unknown(f"preset of {agent}", preset, PRESETS[agent]))
+    if preset not in AGENTS[agent].presets:
+        raise ValueError(unknown(f"preset of {agent}", preset, AGENTS[agent].presets))
     known = find_task(task)
     fields = setting_fields(agent)
     for name in overrides:
@@ -110,9 +115,9 @@ def resolve(
         raise ValueError(f"--seed is {seed}, but must be at least 0 and below 2**31")
 
     chosen: dict[str, Any] = {"frames": known.train_frames, "action_repeat": known.action_repeat}
-    if agent == "drqv2":
+    if agent == "drqv2":  # the paper's own hyper-parameters, not its opponents'
         chosen |= {"stddev_duration": known.exploration_agent_steps, **known.deviations}
-    chosen |= PRESETS[agent][preset]
+    chosen |= AGENTS[agent].presets[preset]
     chosen |= {name: value for name, value in overrides.items() if (name, value) != ("frames", 0)}
 
     def fill(kind: type) -> Any:
@@ -121,7 +126,7 @@ def resolve(
         check(filled)
         return filled
 
-    config = Config(task, agent, preset, seed, fill(LoopSettings), fill(AGENTS[agent][1]))
+    config = Config(task, agent, preset, seed, fill(LoopSettings), fill(AGENTS[agent].settings))
     _check_together(config.loop)
     return config, known
 
@@ -167,5 +172,5 @@ def read_config(run_dir: Path) -> Config:
         stored["preset"],
         stored["seed"],
         LoopSettings(**{name: values[name] for name in loop_names}),
-        AGENTS[agent][1](**{name: values[name] for name in values.keys() - loop_names}),
+        AGENTS[agent].settings(**{name: values[name] for name in values.keys() - loop_names}),
     )

@@ -96,7 +96,10 @@ def clock(seconds: float) -> str:
 
 
 def write_video(path: Path, video: UInt8[np.ndarray, "images height width 3"]) -> None:
-    """Write an mp4 or GIF of 30 images per second, enlarged without smoothing so that one sees the pixels the agent sees."""
+    """Write an mp4 or GIF of 30 images per second.
+
+    They are enlarged without smoothing, so that one sees the pixels that the agent sees.
+    """
     zoom = max(1, VIDEO_WIDTH // video.shape[2])
     large = video.repeat(zoom, axis=1).repeat(zoom, axis=2)
     even = large[:, : large.shape[1] // 2 * 2, : large.shape[2] // 2 * 2]

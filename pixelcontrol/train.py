@@ -85,10 +85,10 @@ def choose_hardware(config: Config) -> Hardware:
 
 def build_agent(config: Config, action_dim: int, device: torch.device) -> Agent:
     """Build the configured agent with fresh weights."""
-    kind, _ = AGENTS[config.agent]
     size = config.loop.image_size
     shape = (3 * config.loop.frame_stack, size, size)
-    return kind(shape, action_dim, config.agent_settings, device=device, seed=config.seed)
+    build = AGENTS[config.agent].build
+    return build(shape, action_dim, config.agent_settings, device=device, seed=config.seed)
 
 
 def build_env(

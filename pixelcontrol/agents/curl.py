@@ -50,7 +50,7 @@ class CURLSettings(SACSettings):
 class CURL:
     """The agent: a `SACModel` that learns from crops, with a bilinear measure of similarity beside it."""
 
-    metric_names = (*SAC.metric_names, "contrast_loss", "contrast_accuracy")
+    metric_names: tuple[str, ...] = (*SAC.metric_names, "contrast_loss", "contrast_accuracy")
 
     def __init__(
         self,

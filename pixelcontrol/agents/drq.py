@@ -59,7 +59,7 @@ class DrQSettings(SACSettings):
 class DrQ:
     """The agent: a `SACModel` that learns from shifted images."""
 
-    metric_names = SAC.metric_names
+    metric_names: tuple[str, ...] = SAC.metric_names
 
     def __init__(
         self,
