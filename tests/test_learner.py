@@ -1,0 +1,297 @@
+import platform
+from copy import deepcopy
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings
+from pixelcontrol.learner import WARM_UP_UPDATES, Learner, choose_precision, cpu_has_native_bf16
+from pixelcontrol.replay import Replay
+from pixelcontrol.types import TimeStep
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+WORLDS, ACTION, SIZE, BATCH = 2, 2, 24, 32
+SETTINGS = DrQV2Settings(feature_dim=16, hidden_dim=64, conv_filters=8, stddev_duration=200)
+
+
+def time_step(row, device=CPU):
+    """Return random rows whose content depends on the row's number alone; episodes last 9 and 12 agent steps."""
+    g = np.random.default_rng(row)
+    return TimeStep(
+        image=torch.from_numpy(g.integers(0, 256, (WORLDS, 3, SIZE, SIZE), dtype=np.uint8)).to(device),
+        action=g.uniform(-1, 1, (WORLDS, ACTION)).astype(np.float32),
+        reward=g.random(WORLDS, dtype=np.float32),
+        discount=np.ones(WORLDS, dtype=np.float32),
+        first=np.array([row % 10 == 0, row % 13 == 0]),
+        last=np.array([row % 10 == 9, row % 13 == 12]),
+    )
+
+
+def new_replay(device=CPU, images_on=None, rows=60):
+    """Return a replay of 64 rows that holds `rows` of them."""
+    images = torch.zeros(64, WORLDS, 3, SIZE, SIZE, dtype=torch.uint8, device=images_on or device)
+    replay = Replay(images, action_dim=ACTION, n_step=3, gamma=0.99, frame_stack=3, device=device, seed=1)
+    for row in range(rows):
+        replay.add(time_step(row, device))
+    return replay
+
+
+def new_agent(device=CPU, seed=1):
+    return DrQV2((9, SIZE, SIZE), ACTION, SETTINGS, device=device, seed=seed)
+
+
+def new_learner(precision="fp32", device=CPU, images_on=None):
+    replay = new_replay(device, images_on)
+    return Learner(new_agent(device), replay, batch_size=BATCH, precision=precision, device=device)
+
+
+def weights(agent):
+    """Return every weight of the agent in one vector."""
+    networks = (agent.encoder, agent.actor, agent.critic, agent.target_critic)
+    return torch.cat([p.detach().flatten() for network in networks for p in network.parameters()])
+
+
+# ---------------------------------------------------------------------------------------------- precision
+
+
+@pytest.mark.parametrize(
+    ("device", "native", "wanted", "chosen"),
+    [
+        (CPU, True, "auto", "bf16"),
+        (CPU, False, "auto", "fp32"),
+        (CPU, True, "fp32", "fp32"),
+        (CPU, False, "bf16", "bf16"),
+        (CUDA, True, "auto", "bf16"),
+        (CUDA, False, "auto", "fp32"),
+        (CUDA, True, "tf32", "tf32"),
+        (CUDA, True, "fp32", "fp32"),
+    ],
+)
+def test_precision_is_as_asked_or_the_fastest_native_one(monkeypatch, device, native, wanted, chosen):
+    def on_gpu(including_emulation=True):
+        return native or including_emulation
+
+    monkeypatch.setattr("pixelcontrol.learner.cpu_has_native_bf16", lambda: native)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", on_gpu)
+    precision, reason = choose_precision(wanted, device)
+    assert precision == chosen
+    assert reason
+
+
+def test_slow_bf16_is_said(monkeypatch):
+    monkeypatch.setattr("pixelcontrol.learner.cpu_has_native_bf16", lambda: False)
+    assert "emulates it slowly" in choose_precision("bf16", CPU)[1]
+
+
+def test_tf32_on_a_cpu_is_refused():
+    with pytest.raises(
+        ValueError, match="tf32 exists on NVIDIA GPUs only; on a CPU choose fp32, bf16 or auto"
+    ):
+        choose_precision("tf32", CPU)
+
+
+def test_emulated_bf16_is_not_native(monkeypatch):
+    """An AVX-512 CPU without bf16 instructions: oneDNN supports it all the same."""
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert not cpu_has_native_bf16()
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert cpu_has_native_bf16()
+
+
+# ---------------------------------------------------------------------------------------------- on a CPU
+
+
+def test_an_update_is_one_batch_and_one_update_of_the_agent():
+    learner = new_learner()
+    agent, replay = new_agent(), new_replay()
+    for update, agent_step in enumerate((10, 12, 150)):
+        metrics = learner.update(agent_step, update)
+        expected = agent.update(replay.sample(BATCH), torch.tensor(agent_step))
+        assert metrics == expected
+        # the schedule goes from 1 to 0.1 in 200 agent steps
+        assert metrics["std"].item() == pytest.approx(1 - 0.9 * agent_step / 200)
+    assert torch.equal(weights(learner.agent), weights(agent))
+    assert torch.equal(learner.replay.generator.get_state(), replay.generator.get_state())
+
+
+def test_bf16_update_is_close_to_fp32():
+    full, rounded = new_learner("fp32"), new_learner("bf16")
+    expected, metrics = full.update(100, 0), rounded.update(100, 0)
+    for name, value in expected.items():
+        assert metrics[name].item() == pytest.approx(value.item(), abs=5e-3), name
+        assert metrics[name].dtype == torch.float32
+    for network in ("encoder", "critic", "actor"):
+        gradient, other = (
+            torch.cat([p.grad.flatten() for p in getattr(learner.agent, network).parameters()])
+            for learner in (full, rounded)
+        )
+        assert 0 < (gradient - other).norm() < 0.25 * gradient.norm(), network
+
+
+def test_bf16_keeps_weights_targets_and_optimisers_in_fp32():
+    agent = new_learner("bf16").agent
+    assert weights(agent).dtype == torch.float32
+    for optimiser in (agent.critic_optimiser, agent.actor_optimiser):
+        for state in optimiser.state.values():
+            assert state["exp_avg"].dtype == state["exp_avg_sq"].dtype == torch.float32
+
+
+class Probe:
+    """An update with one weight, which is raised by one between two products with `factor`."""
+
+    def __init__(self):
+        self.layer = nn.Linear(1, 1, bias=False)
+        nn.init.ones_(self.layer.weight)
+        self.factor = 1.0
+
+    def __call__(self, batch, agent_step):
+        before = self.layer(torch.full((1, 1), self.factor))
+        self.layer.weight.data += 1.0
+        after = self.layer(torch.full((1, 1), self.factor))
+        self.dtype = after.dtype
+        return {"before": before.detach().float().squeeze(), "after": after.detach().float().squeeze()}
+
+
+def probed_learner(precision):
+    learner = new_learner(precision)
+    learner.agent.update = Probe()
+    return learner
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_products_see_the_weights_as_the_last_step_left_them(precision, dtype):
+    """The actor's loss comes after the critic's step, and must be judged by the critic after it."""
+    learner = probed_learner(precision)
+    assert learner.update(0, 0) == {"before": 1.0, "after": 2.0}
+    assert learner.update(0, 1) == {"before": 2.0, "after": 3.0}
+    assert learner.agent.update.dtype == dtype
+
+
+def test_updates_take_turns_by_their_number(monkeypatch):
+    """A resumed run goes on in mid-cycle, so the number counts, not how often this learner was called."""
+    names = "abc"
+    turns = tuple(lambda batch, agent_step, name=name: {name: torch.zeros(())} for name in names)
+    monkeypatch.setattr(DrQV2, "update_cycle", turns)
+    learner = new_learner()
+    assert [next(iter(learner.update(0, update))) for update in (4, 5, 6, 7, 8)] == ["b", "c", "a", "b", "c"]
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_remembered(factor):
+    learner = probed_learner("fp32")
+    learner.update(0, 0)
+    assert learner.finite()
+    learner.agent.update.factor = factor
+    learner.update(0, 1)
+    assert not learner.finite()
+    learner.agent.update.factor = 1.0
+    learner.update(0, 2)
+    assert not learner.finite()
+
+
+# ---------------------------------------------------------------------------------------------- on a GPU
+
+
+@pytest.fixture
+def repeatable_gpu(monkeypatch):
+    """Allow only algorithms that add in the same order at every run: Adam makes a step of every rounding error."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@needs_gpu
+@pytest.mark.usefixtures("repeatable_gpu")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_captured_updates_equal_eager_ones(precision):
+    """100 updates between which the replay grows, wraps around and the noise decays."""
+    captured, eager = new_learner(precision, CUDA), new_learner(precision, CUDA)
+    torch.backends.cudnn.benchmark = False  # it may choose other algorithms for the second learner
+    eager.capturable = False
+    start = weights(eager.agent).clone()
+    for number in range(100):
+        for learner in (captured, eager):
+            learner.replay.add(time_step(60 + number, CUDA))
+        one, other = captured.update(2 * number, number), eager.update(2 * number, number)
+        for name, value in other.items():
+            tolerance = 1e-4 if precision == "fp32" else 2e-2
+            assert one[name].item() == pytest.approx(value.item(), abs=tolerance), f"update {number}: {name}"
+    assert list(captured.graphs) == [0]
+    assert not eager.graphs
+    assert captured.finite()
+    difference = (weights(captured.agent) - weights(eager.agent)).abs()
+    assert (weights(eager.agent) - start).abs().max() > 1e-3
+    if precision == "fp32":
+        assert difference.max() < 1e-5
+    else:
+        # bf16 has 8 bits: one rounding is at most 2^-8 of a number
+        assert (difference <= 2**-8 * weights(eager.agent).abs().clamp(min=1.0)).all()
+
+
+@needs_gpu
+@pytest.mark.usefixtures("repeatable_gpu")
+def test_each_turn_of_a_cycle_has_its_own_graph(monkeypatch):
+    """The second turn is the critic's alone."""
+
+    def critic_alone(agent, batch, agent_step):
+        features = agent.encoder(batch.observation)
+        return agent.update_critic(features, batch, features.detach(), agent.std(agent_step))
+
+    cycle = property(lambda agent: (agent.update, partial(critic_alone, agent)))
+    monkeypatch.setattr(DrQV2, "update_cycle", cycle)
+    captured, eager = new_learner("fp32", CUDA), new_learner("fp32", CUDA)
+    torch.backends.cudnn.benchmark = False
+    eager.capturable = False
+    for number in range(20):
+        one, other = captured.update(number, number), eager.update(number, number)
+        assert one.keys() == other.keys()
+    assert sorted(captured.graphs) == [0, 1]
+    assert (weights(captured.agent) - weights(eager.agent)).abs().max() < 1e-5
+
+
+@needs_gpu
+def test_capturing_changes_nothing():
+    learner = new_learner("fp32", CUDA)
+    for number in range(WARM_UP_UPDATES):
+        learner.update(number, number)
+
+    def everything():
+        state = learner.agent.state_dict()
+        optimisers = (state["critic_optimiser"]["state"], state["actor_optimiser"]["state"])
+        generators = (state["generator"], learner.replay.generator.get_state())
+        return deepcopy((weights(learner.agent), optimisers, generators))
+
+    before = everything()
+    learner._capture(turn=0)
+    torch.testing.assert_close(everything(), before, rtol=0, atol=0)
+
+
+@needs_gpu
+def test_images_in_ram_give_the_gpu_what_was_stored():
+    """The host draws here, so the batches are other ones; but each observation must be one that was added."""
+    learner = new_learner("fp32", CUDA, images_on=CPU)
+    expected = new_replay(CPU)
+    assert torch.equal(learner.replay.images, expected.images)
+    assert torch.equal(learner.replay.sample(BATCH).observation.cpu(), expected.sample(BATCH).observation)
+    for number in range(WARM_UP_UPDATES + 2):
+        learner.update(number, number)
+    assert not learner.graphs
+    assert learner.finite()
+
+
+@needs_gpu
+def test_a_gpu_update_is_close_to_the_cpus():
+    """The first weights are the same; the random numbers are not, so only their scale can be compared."""
+    assert torch.equal(weights(new_agent(CUDA)).cpu(), weights(new_agent(CPU)))
+    here, there = new_learner("fp32", CPU).update(100, 0), new_learner("fp32", CUDA).update(100, 0)
+    for name, value in here.items():
+        assert there[name].item() == pytest.approx(value.item(), abs=0.3), name

@@ -1,0 +1,153 @@
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from pixelcontrol import storage
+from pixelcontrol.replay import Replay
+from pixelcontrol.storage import RESERVE_BYTES, Storage, allocate, available_ram_bytes, choose
+from pixelcontrol.types import TimeStep
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+SHAPE = (40, 2, 3, 12, 12)
+SIZE = 40 * 2 * 3 * 12 * 12
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Returns a function that sets how many bytes this machine pretends to have free."""
+
+    def pretend(gpu=0, ram=0, disk=0):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (gpu, 2**40))
+        monkeypatch.setattr(storage, "available_ram_bytes", lambda: ram)
+        block = 512
+        monkeypatch.setattr(
+            os, "statvfs", lambda path: SimpleNamespace(f_bavail=disk // block, f_frsize=block)
+        )
+
+    return pretend
+
+
+# what is free beside the reserve: exactly enough, and a block or byte too little
+ENOUGH = RESERVE_BYTES + SIZE + 512 - SIZE % 512
+SHORT = RESERVE_BYTES + SIZE - 1
+
+
+@pytest.mark.parametrize(
+    ("device", "free", "tier"),
+    [
+        (CUDA, {"gpu": RESERVE_BYTES + SIZE, "ram": ENOUGH, "disk": ENOUGH}, "gpu"),
+        (CUDA, {"gpu": SHORT, "ram": RESERVE_BYTES + SIZE, "disk": ENOUGH}, "ram"),
+        (CUDA, {"gpu": SHORT, "ram": SHORT, "disk": ENOUGH}, "disk"),
+        (CPU, {"gpu": ENOUGH, "ram": RESERVE_BYTES + SIZE, "disk": ENOUGH}, "ram"),
+        (CPU, {"gpu": ENOUGH, "ram": SHORT, "disk": ENOUGH}, "disk"),
+    ],
+)
+def test_the_fastest_place_with_room_is_chosen(machine, tmp_path, device, free, tier):
+    machine(**free)
+    place = choose(SHAPE, device, tmp_path)
+    assert (place.tier, place.size_bytes) == (tier, SIZE)
+    assert "free on ram" in place.reason
+
+
+def test_nothing_fits_is_said_with_numbers_and_a_remedy(machine, tmp_path):
+    machine(gpu=4 * 10**9, ram=7 * 10**9, disk=10**9)
+    with pytest.raises(ValueError, match=r"the replay needs 21\.2 GB") as error:
+        choose((1_000_000, 1, 3, 84, 84), CUDA, tmp_path)
+    assert "1.9 GB free on gpu, 4.9 GB free on ram, 0.0 GB free on disk" in str(error.value)
+    assert "lower --replay-capacity or --image-size" in str(error.value)
+
+
+def test_this_machine_has_a_place_for_a_small_replay(tmp_path):
+    assert choose(SHAPE, CPU, tmp_path).tier in ("ram", "disk")
+
+
+@pytest.mark.parametrize(
+    ("limit", "usage"),
+    [
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ],
+)
+def test_a_containers_limit_counts(monkeypatch, tmp_path, limit, usage):
+    monkeypatch.setattr(storage, "Path", lambda path: tmp_path / path.lstrip("/"))
+    monkeypatch.setattr(storage.psutil, "virtual_memory", lambda: SimpleNamespace(available=10_000))
+    assert available_ram_bytes() == 10_000
+    limit_file, usage_file = tmp_path / limit.lstrip("/"), tmp_path / usage.lstrip("/")
+    limit_file.parent.mkdir(parents=True)
+    usage_file.write_text("1000\n")
+    limit_file.write_text("4000\n")
+    assert available_ram_bytes() == 3000
+    limit_file.write_text("90000\n")
+    assert available_ram_bytes() == 10_000
+    limit_file.write_text("max\n")
+    assert available_ram_bytes() == 10_000
+
+
+def test_a_file_is_on_disk_in_full_before_anything_is_written(tmp_path):
+    images = allocate(SHAPE, Storage("disk", SIZE, ""), CPU, tmp_path)
+    (file,) = tmp_path.iterdir()
+    assert file.stat().st_size == SIZE
+    assert file.stat().st_blocks * 512 >= SIZE
+    assert (images.shape, images.dtype) == (SHAPE, torch.uint8)
+    images[3, 1] = 7
+    assert np.fromfile(file, dtype=np.uint8).reshape(SHAPE)[3, 1].min() == 7
+
+
+def test_a_full_disk_is_noticed_before_anything_is_mapped(monkeypatch, tmp_path):
+    def full(descriptor, offset, size):
+        raise OSError(28, "No space left on device")
+
+    def never(*args, **kwargs):
+        raise AssertionError("the file was mapped")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(torch, "from_file", never)
+    with pytest.raises(OSError, match="No space left"):
+        allocate(SHAPE, Storage("disk", SIZE, ""), CPU, tmp_path)
+
+
+def test_ram_leaves_no_file(tmp_path):
+    images = allocate(SHAPE, Storage("ram", SIZE, ""), CPU, tmp_path)
+    assert (images.shape, images.dtype, images.device) == (SHAPE, torch.uint8, CPU)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_replay_on_disk_equals_one_in_ram(tmp_path):
+    ram, disk = (
+        Replay(
+            allocate(SHAPE, Storage(tier, SIZE, ""), CPU, tmp_path),
+            action_dim=2,
+            n_step=3,
+            gamma=0.99,
+            frame_stack=3,
+            device=CPU,
+            seed=0,
+        )
+        for tier in ("ram", "disk")
+    )
+    g = np.random.default_rng(0)
+    for row in range(100):  # the ring has 40 rows
+        first = np.array([row % 11 == 0, row % 7 == 0])
+        step = TimeStep(
+            image=torch.from_numpy(g.integers(0, 256, (2, 3, 12, 12), dtype=np.uint8)),
+            action=g.uniform(-1, 1, (2, 2)).astype(np.float32),
+            reward=g.random(2, dtype=np.float32),
+            discount=np.ones(2, dtype=np.float32),
+            first=first,
+            last=np.zeros(2, dtype=bool),
+        )
+        ram.add(step)
+        disk.add(step)
+        if row >= 5:
+            for one, other in zip(ram.sample(8), disk.sample(8), strict=True):
+                assert torch.equal(one, other)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_holds_the_images_itself(tmp_path):
+    images = allocate(SHAPE, Storage("gpu", SIZE, ""), CUDA, tmp_path)
+    assert images.is_cuda
+    assert (images.shape, images.dtype) == (SHAPE, torch.uint8)
