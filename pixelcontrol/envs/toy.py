@@ -21,8 +21,8 @@ _MOVE = 0.1
 class ToyWorld:
     """A red dot in a square field, moved by a 2-dimensional action towards a green target.
 
-    The reward of a frame is 1 - distance / 2, at least 0. Dot and target start uniformly at random, episodes
-    end at a time limit of 50 frames. Standing still returns about 24, going straight to the target about 45.
+    The reward of a frame is 1 - distance / 2, at least 0. Dot and target start uniformly at random; episodes
+    end at a time limit of 50 frames. Mean returns: 26 at random, 29 standing still, 48 straight to the target.
     """
 
     def __init__(self, image_size: tuple[int, int] = (84, 84), action_repeat: int = 2) -> None:

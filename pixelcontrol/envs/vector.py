@@ -124,7 +124,7 @@ class VectorEnv:
         self._rows = Rows.of(self._blocks, self._layout)
         self._episode = [-1] * num_worlds
         self._actions: list[list[np.ndarray]] = [[] for _ in range(num_worlds)]
-        self._awaited = False
+        self._commit()
 
         num_workers = min(num_workers, num_worlds)
         bounds = np.linspace(0, num_worlds, num_workers + 1, dtype=int) if num_workers else [0, num_worlds]
@@ -163,11 +163,14 @@ class VectorEnv:
         if bad.any():
             i = int(np.flatnonzero(bad)[0])
             raise ValueError(f"action must be within [-1, 1], got {action[i]} for {self._where(i)}")
+        action = action.copy()  # The caller may write into it again; what is kept are views of the copy.
+        self._rows.action[:] = action
+        self._rows.command[:] = STEP
         for i in range(self.num_worlds):
             if self._rows.last[i]:
                 self._begin(i)
             else:
-                self._step(i, action[i].copy())
+                self._actions[i].append(action[i])
         self._order()
 
     def receive(self) -> TimeStep:
@@ -184,11 +187,10 @@ class VectorEnv:
                 self._mend(k, fault)
             if self._rows.last[self._shares[k]].any():
                 self._faults_in_a_row[k] = 0
-        self._awaited = False
-
         rows = self._rows
         for name in ("reward", "discount", "payload"):
             self._refuse_non_finite(name, getattr(rows, name))
+        self._commit()
         first = rows.command == BEGIN
         return TimeStep(
             image=self.renderer.images(rows.payload),
@@ -200,18 +202,18 @@ class VectorEnv:
         )
 
     def state(self) -> dict[str, Any]:
-        """What `load_state` needs to continue in mid-episode: the actions of the running episodes."""
-        self._refuse_if_awaited("state")
+        """What `load_state` needs to continue from the row last received: the actions of the running episodes.
+
+        It may be called at any moment, also when `receive` has failed: a step under way is not part of it.
+        """
+        actions = [np.array(actions[:count], np.float32) for _, actions, count in self._received]
         return {
             "seed": self._seed,
             "stream": self._stream,
-            "episode": list(self._episode),
-            "actions": [
-                torch.from_numpy(np.array(actions, np.float32).reshape(-1, self.spec.action_dim))
-                for actions in self._actions
-            ],
-            "reward": self._rows.reward.tolist(),
-            "last": self._rows.last.tolist(),
+            "episode": [episode for episode, _, _ in self._received],
+            "actions": [torch.from_numpy(of_world.reshape(-1, self.spec.action_dim)) for of_world in actions],
+            "reward": self._received_reward,
+            "last": self._received_last,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -247,7 +249,6 @@ class VectorEnv:
             for host in self._hosts:
                 if (fault := host.answer(self._step_timeout)) is not None:
                     raise WorkerError(f"a worker failed while it repeated the running episodes: {fault}")
-            self._awaited = False
         for i in running:
             if self._rows.last[i] or self._rows.reward[i] != np.float32(state["reward"][i]):
                 raise ValueError(
@@ -256,9 +257,12 @@ class VectorEnv:
                 )
         self._rows.reward[:] = state["reward"]
         self._rows.last[:] = state["last"]
+        self._commit()
 
     def close(self) -> None:
         """End every worker process."""
+        for host in self._hosts:
+            host.dismiss()
         for host in self._hosts:
             host.end()
         self._hosts = []
@@ -274,11 +278,6 @@ class VectorEnv:
         self._rows.command[i] = BEGIN
         self._rows.seed[i] = self._episode_seed(i)
 
-    def _step(self, i: int, action: np.ndarray) -> None:
-        self._actions[i].append(action)
-        self._rows.command[i] = STEP
-        self._rows.action[i] = action
-
     def _episode_seed(self, i: int) -> int:
         sequence = np.random.SeedSequence(self._seed, spawn_key=(self._stream, i, self._episode[i]))
         return int(sequence.generate_state(1)[0])
@@ -287,6 +286,15 @@ class VectorEnv:
         for host in self._hosts:
             host.send(order)
         self._awaited = True
+
+    def _commit(self) -> None:
+        """The rows are complete: note what `state` needs of them, before the next step changes it."""
+        self._awaited = False
+        self._received = [
+            (self._episode[i], self._actions[i], len(self._actions[i])) for i in range(self.num_worlds)
+        ]
+        self._received_reward = self._rows.reward.tolist()
+        self._received_last = self._rows.last.tolist()
 
     def _mend(self, k: int, fault: str | None) -> None:
         """Replace worker k until all of its worlds stand at the first row of a new episode."""
@@ -301,6 +309,7 @@ class VectorEnv:
             _log.warning("worker %d is replaced and its episodes discarded; at %s it %s", k, where, fault)
             self.faults += 1
             self._faults_in_a_row[k] += 1
+            self._hosts[k].dismiss()
             self._hosts[k].end()
             self._rows.busy[share] = False
             self._hosts[k] = self._host(share, in_process=False)
@@ -368,9 +377,12 @@ class _Worker:
             return f"died with exit code {self._process.exitcode}"
         return None if answer == READY else f"raised\n{answer.decode()}"
 
-    def end(self) -> None:
-        """Let an idle worker close its worlds; kill one that does not."""
+    def dismiss(self) -> None:
+        """Let an idle worker close its worlds and end."""
         self._connection.close()
+
+    def end(self) -> None:
+        """Wait for the end of a dismissed worker; kill it if it does not come."""
         self._process.join(timeout=2.0)
         self._process.kill()
         self._process.join()
@@ -393,6 +405,9 @@ class _Here:
             advance(self._worlds, self._rows, observed=self._order == OBSERVED)
         return None
 
-    def end(self) -> None:
+    def dismiss(self) -> None:
         for world in self._worlds.values():
             world.close()
+
+    def end(self) -> None:
+        pass

@@ -21,7 +21,7 @@ from pixelcontrol.envs.vector import MAX_FAULTS, PixelRenderer, VectorEnv, Worke
 
 
 class PayloadAsImage:
-    """Shows (seed, step, torch is loaded) as an image of one channel each... large enough for float32."""
+    """The three float32 numbers of a `ScriptedWorld`, each as the 4 bytes of one channel."""
 
     name = "payload"
 
@@ -29,31 +29,49 @@ class PayloadAsImage:
         return torch.from_numpy(payload.copy().view(np.uint8).reshape(len(payload), 3, 1, 4))
 
 
+MADE = []
+
+
+@pytest.fixture(autouse=True)
+def _close_all():
+    yield
+    while MADE:
+        MADE.pop().close()
+
+
+def made(env):
+    MADE.append(env)
+    return env
+
+
 def scripted(num_worlds=1, num_workers=0, make_world=ScriptedWorld, seed=7, **kwargs):
-    return VectorEnv(
-        make_world,
-        ScriptedWorld().spec,
-        PayloadAsImage(),
-        image_size=(1, 4),
-        num_worlds=num_worlds,
-        num_workers=num_workers,
-        seed=seed,
-        **kwargs,
+    return made(
+        VectorEnv(
+            make_world,
+            ScriptedWorld().spec,
+            PayloadAsImage(),
+            image_size=(1, 4),
+            num_worlds=num_worlds,
+            num_workers=num_workers,
+            seed=seed,
+            **kwargs,
+        )
     )
 
 
 def toys(num_worlds=2, num_workers=0, seed=7, stream=0):
     make_world = partial(ToyWorld, (20, 24))
-    spec = make_world().spec
-    return VectorEnv(
-        make_world,
-        spec,
-        PixelRenderer("own", "cpu"),
-        image_size=(20, 24),
-        num_worlds=num_worlds,
-        num_workers=num_workers,
-        seed=seed,
-        stream=stream,
+    return made(
+        VectorEnv(
+            make_world,
+            make_world().spec,
+            PixelRenderer("own", "cpu"),
+            image_size=(20, 24),
+            num_worlds=num_worlds,
+            num_workers=num_workers,
+            seed=seed,
+            stream=stream,
+        )
     )
 
 
@@ -95,7 +113,6 @@ def roll(env, steps, seed=0):
 def test_rows_of_an_episode_and_of_the_next_reset(num_workers):
     env = scripted(num_workers=num_workers)
     rows = [env.reset()] + [step(env, a) for a in (0.7, -0.7, 0.8, 0.9, -0.9)]
-    env.close()
     assert [row.first.item() for row in rows] == [True, False, False, False, True, False]
     assert [row.last.item() for row in rows] == [False, False, False, True, False, False]
     assert [row.reward.item() for row in rows] == [0, 10, 20, 30, 0, 10]
@@ -143,7 +160,6 @@ def test_the_number_of_workers_changes_nothing(num_workers):
     assert_same(one.reset(), other.reset())
     for a, b in zip(roll(one, 30), roll(other, 30), strict=True):
         assert_same(a, b)
-    other.close()
 
 
 # --- misuse -------------------------------------------------------------------------------------------------
@@ -173,7 +189,11 @@ def test_calls_out_of_order_are_refused():
         env.receive()
     env.reset()
     env.send(np.zeros((2, 2), np.float32))
-    for call in (env.state, env.reset, partial(env.send, np.zeros((2, 2), np.float32))):
+    for call in (
+        env.reset,
+        partial(env.load_state, env.state()),
+        partial(env.send, np.zeros((2, 2), np.float32)),
+    ):
         with pytest.raises(RuntimeError, match="receive"):
             call()
 
@@ -220,7 +240,30 @@ def test_continues_exactly_from_a_state(num_workers, steps, tmp_path):
     for a, b in zip(roll(env, 60, seed=1), roll(other, 60, seed=1), strict=True):
         assert_same(a, b)
     assert str(env.state()) == str(other.state())
-    env.close(), other.close()
+
+
+@pytest.mark.parametrize("steps", [3, 25], ids=["in mid-episode", "over a reset"])
+def test_a_state_is_that_of_the_row_last_received(steps):
+    env = toys()
+    env.reset()
+    roll(env, steps)
+    received = str(env.state())
+    env.send(np.zeros((2, 2), np.float32))
+    assert str(env.state()) == received
+    env.receive()
+    assert str(env.state()) != received
+
+
+def test_a_state_is_to_be_had_after_a_failure():
+    env, other = scripted(num_workers=1), scripted()
+    env.reset()
+    step(env, 0.7)
+    for _ in range(MAX_FAULTS):
+        step(env, RAISE)
+    with pytest.raises(WorkerError):
+        step(env, RAISE)
+    other.load_state(env.state())
+    assert payload(step(other, 0.7))[0, 1] == 1.0  # one step after the `first` row that came last
 
 
 def test_worlds_at_different_moments_continue_exactly():
@@ -288,18 +331,16 @@ def test_a_failed_worker_is_named_and_replaced_and_its_episode_discarded(control
     assert payload(row)[1].tolist() == [np.float32(seed), 0.0, 0.0]
     assert payload(before)[1, 0] != payload(row)[1, 0]
     assert step(env, 0.0, 0.0).reward.tolist() == [30.0, 10.0]
-    env.close()
 
 
 def test_a_state_after_a_fault_continues_exactly():
-    env, other = scripted(num_workers=1), scripted()
+    env, other = scripted(num_workers=1), scripted(num_workers=1)
     env.reset()
     step(env, RAISE)
     step(env, 0.7)
     other.load_state(env.state())
     for control in (0.7, 0.8, 0.9):
         assert_same(step(env, control), step(other, control))
-    env.close()
 
 
 def test_repeated_failure_ends_with_the_original_traceback():
@@ -310,7 +351,6 @@ def test_repeated_failure_ends_with_the_original_traceback():
         assert env.faults == fault + 1
     with pytest.raises(WorkerError, match=r"(?s)failed 4 times.*world 0.*ArithmeticError: the world is out"):
         step(env, RAISE)
-    env.close()
 
 
 def test_an_episode_finished_in_between_forgives_failures():
@@ -321,7 +361,6 @@ def test_an_episode_finished_in_between_forgives_failures():
         step(env, END)
         step(env, 0.0)
     assert env.faults == MAX_FAULTS + 2
-    env.close()
 
 
 def test_an_unbuildable_world_is_reported_with_its_traceback():
@@ -361,7 +400,6 @@ def test_workers_load_no_torch_ignore_ctrl_c_and_end_with_close():
     assert env.faults == 0
     env.close()
     assert multiprocessing.active_children() == []
-    env.close()
 
 
 PARENT = """
