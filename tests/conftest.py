@@ -4,7 +4,12 @@ The import hook must come before anything imports `pixelcontrol`: from then on e
 the shapes and dtypes of what it is given and of what it returns.
 """
 
+import os
+
 from jaxtyping import install_import_hook
+
+# cuBLAS reads it once, before a test can ask for repeatable sums.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 install_import_hook("pixelcontrol", "typechecking.check")
 

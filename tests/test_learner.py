@@ -198,9 +198,8 @@ def test_a_number_that_is_not_finite_is_remembered(factor):
 
 
 @pytest.fixture
-def repeatable_gpu(monkeypatch):
+def repeatable_gpu():
     """Allow only algorithms that add in the same order at every run: Adam makes a step of every rounding error."""
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -277,7 +276,7 @@ def test_capturing_changes_nothing():
 
 @needs_gpu
 def test_images_in_ram_give_the_gpu_what_was_stored():
-    """The host draws here, so the batches are other ones; but each observation must be one that was added."""
+    """Images cross to the host as they are added, and batches cross back."""
     learner = new_learner("fp32", CUDA, images_on=CPU)
     expected = new_replay(CPU)
     assert torch.equal(learner.replay.images, expected.images)
