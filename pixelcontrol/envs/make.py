@@ -1,4 +1,16 @@
-"""From a task to an environment: the one way in which the rest of the project makes environments."""
+"""From a task to an environment: the one way in which the rest of the project makes environments.
+
+A task "my_robot:make_world" is a user's own: `make_world(image_size=..., action_repeat=...)` in an importable file
+`my_robot.py` returns a `World`. `pixelcontrol.envs.gymnasium` makes one of a gymnasium environment, and
+`DmcWorld` of anything written with dm_control::
+
+    from dm_control.rl import control
+    from pixelcontrol.envs.dmc import DmcWorld
+
+    def make_world(image_size, action_repeat):
+        environment = control.Environment(MyPhysics.from_xml_path("robot.xml"), MyTask(), time_limit=20)
+        return DmcWorld(environment, 0, "warp", image_size, action_repeat)
+"""
 
 from __future__ import annotations
 
@@ -10,6 +22,7 @@ from typing import Any
 import torch
 
 from pixelcontrol.envs.dmc import DmcWorld, RendererName, make_dmc_world
+from pixelcontrol.envs.render import gl
 from pixelcontrol.envs.render.warp import WarpRenderer
 from pixelcontrol.envs.tasks import Task
 from pixelcontrol.envs.toy import ToyWorld
@@ -36,7 +49,8 @@ def make_env(
         task: as `find_task` gives it.
         num_worlds: N.
         num_workers: worker processes; 0 steps the worlds in this process.
-        renderer: what draws dm_control's tasks; other worlds draw themselves.
+        renderer: what draws dm_control's tasks; the toy and users' worlds decide themselves, but "opengl" sees
+            to it that they can draw with it.
         image_size: (height, width).
         action_repeat: frames per agent step.
         device: torch device of the images.
@@ -83,6 +97,8 @@ def world_factory(
 ) -> Callable[[], Any]:
     """What builds one `World` of a task: picklable, and without torch where a worker calls it."""
     if task.source == "factory":
+        if renderer == "opengl":
+            gl.choose_opengl()  # Before the user's module imports dm_control.
         return partial(_factory_of_user(task), image_size=image_size, action_repeat=action_repeat)
     if task.source == "toy":
         return partial(ToyWorld, image_size, action_repeat)

@@ -54,3 +54,14 @@ def make_world(image_size, action_repeat):
 
 def make_world_of_another_size(image_size, action_repeat):
     return GymnasiumWorld(Slider(), (50, 50), action_repeat)
+
+
+def make_dm_control_world(image_size, action_repeat):
+    from dm_control.rl import control
+    from dm_control.suite import pendulum
+
+    from pixelcontrol.envs.dmc import DmcWorld
+
+    physics = pendulum.Physics.from_xml_string(*pendulum.get_model_and_assets())
+    environment = control.Environment(physics, pendulum.SwingUp(), time_limit=1.0)
+    return DmcWorld(environment, 0, "warp", image_size, action_repeat)

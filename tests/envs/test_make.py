@@ -130,6 +130,18 @@ def test_a_users_own_world(num_workers):
     assert row.discount.tolist() == [1.0, 1.0, 1.0]
 
 
+def test_a_users_own_dm_control_task_is_drawn_by_warp():
+    env = make("my_robot:make_dm_control_world", action_repeat=10)
+    assert env.renderer.name == "warp"
+    row, steps = env.reset(), 0
+    assert row.image.float().std() > 5
+    while not row.last.any():
+        env.send(random_action(env))
+        row, steps = env.receive(), steps + 1
+    assert steps == 5  # 1 second at 50 frames/s
+    assert row.discount.tolist() == [1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
