@@ -103,11 +103,14 @@ def test_encoder_centres_pixels():
     torch.testing.assert_close(grey, torch.full((1, 100), 0.1))
 
 
-def test_images_that_vanish_are_refused():
-    with pytest.raises(
-        ValueError, match=r"10x30 pixels vanish in 4 convolutions with strides \(2, 1, 1, 1\)"
-    ):
-        ConvEncoder((9, 10, 30))
+@pytest.mark.parametrize(("height", "width"), [(10, 30), (14, 30), (30, 14), (2, 2)])
+def test_images_that_vanish_are_refused(height, width):
+    words = rf"images of {height}x{width} pixels vanish in 4 convolutions with strides \(2, 1, 1, 1\)"
+    with pytest.raises(ValueError, match=words):
+        ConvEncoder((9, height, width))
+
+
+def test_the_smallest_images_leave_one_pixel():
     assert ConvEncoder((9, 15, 15)).feature_count == 32
 
 
