@@ -59,15 +59,15 @@ AGENT_COLOURS = {
 """One colour per agent in every figure and report, told apart by colour-blind readers (after Okabe and Ito)."""
 
 ABLATION_ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("SAC or DDPG", ("drq", "drqv2-ddpg")),
-    ("n-step returns", ("drqv2-ddpg", "drqv2-3step", "drqv2-5step")),
-    ("replay capacity", ("drqv2-3step", "drqv2-1m")),
-    ("exploration noise", ("drqv2-1m", "drqv2")),
+    ("SAC or DDPG", ("drq", "drqv2-ablation-a")),
+    ("n-step returns", ("drqv2-ablation-a", "drqv2-ablation-b")),
+    ("replay capacity", ("drqv2-ablation-b", "drqv2-ablation-c")),
+    ("exploration noise", ("drqv2-ablation-c", "drqv2-ablation-d")),
 )
-"""The rows of Figure 9: what is changed, and the agents shown. The first of each is the best of the row before."""
+"""The rows of Figure 9: what is changed, what it is changed from, and what to."""
 
 _SPARE_COLOURS = ("#b8860b", "#56b4e9", "#882255", "#44aa99", "#999933", "#332288")
-_ABLATION_COLOURS = ("#d62728", "#0072b2")
+_ABLATION_COLOURS = ("#a8a8a8", "#0072b2")
 _INK, _WARNING = "#222222", "#b3261e"
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -117,7 +117,7 @@ def write_figures(paths: Iterable[Path | str], out: Path) -> list[Path]:
         if len({run.task for run in comparable(runs)}) > 1:
             written += _write_average(runs, out / "average")
             written += _write_statistics(runs, out / "statistics")
-        if any(len(shown) > 1 for _, shown in _ablation_rows(runs)):
+        if _ablation_rows(runs):
             written += _write_ablation(runs, out / "ablation")
     return written
 
@@ -264,22 +264,21 @@ def _write_statistics(runs: Sequence[Run], stem: Path) -> list[Path]:
     return _write(figure, rows, stem)
 
 
-def _ablation_rows(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """The rows of Figure 9 with those of their agents that were run."""
-    run = {run.agent for run in runs}
-    return [(title, [agent for agent in agents if agent in run]) for title, agents in ABLATION_ROWS]
+def _ablation_rows(runs: Sequence[Run]) -> list[tuple[str, tuple[str, ...]]]:
+    """The rows of Figure 9 of which both agents were run."""
+    return [(title, agents) for title, agents in ABLATION_ROWS if {*agents} <= {run.agent for run in runs}]
 
 
 def _write_ablation(runs: Sequence[Run], stem: Path) -> list[Path]:
     """Figure 9 of the paper: a row for every change, a column for every task, the starting point in silver."""
-    rows = [(title, agents) for title, agents in _ablation_rows(runs) if len(agents) > 1]
+    rows = _ablation_rows(runs)
     runs = [run for run in runs if any(run.agent in agents for _, agents in rows)]
     curves = task_curves(runs)
     tasks = list(dict.fromkeys(curve.task for curve in curves))
     figure = Figure(figsize=(max(5.2, 3.4 * len(tasks)), 2.4 * len(rows) + 0.9), layout="constrained")
     grid = figure.subplots(len(rows), len(tasks), squeeze=False)
     for (title, agents), panels in zip(rows, grid, strict=True):
-        colours = dict(zip(agents, ("#a8a8a8", *_ABLATION_COLOURS[-len(agents) + 1 :]), strict=True))
+        colours = dict(zip(agents, _ABLATION_COLOURS, strict=True))
         for task, axes in zip(tasks, panels, strict=True):
             shown = [curve for curve in curves if curve.task == task and curve.agent in agents]
             _draw_curves(axes, shown, "frame", colours)
@@ -501,3 +500,8 @@ def _cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    # `make figures`: the README's
+    write_figures(["results"], Path("docs/figures"))

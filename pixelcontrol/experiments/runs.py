@@ -26,7 +26,7 @@ EVAL_COLUMNS = (
 )
 """The columns of every table of evaluations, here and in `results/`. `frame` counts environment frames, `hour`
 is hours of training so far, `episode_return` is the mean over the evaluation's `episodes`. A further column
-`preset` may name the preset; a table without it holds runs of the preset "paper"."""
+`preset` may name the preset; else the `config.json` beside the table does, and without that it is "paper"."""
 
 CONDITIONS = ("renderer", "precision", "envs", "commit")
 """What runs that are averaged or compared should have in common."""
@@ -63,8 +63,7 @@ class Run:
     @property
     def config(self) -> dict[str, Any] | None:
         """The `config.json` beside the CSV file, or None when the run's directory is not at hand."""
-        path = self.path.parent / "config.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return _config_beside(self.path)
 
     def __str__(self) -> str:
         return f"{self.agent} on {self.task}, seed {self.seed}"
@@ -165,6 +164,11 @@ def _eval_files(path: Path) -> list[Path]:
     return found
 
 
+def _config_beside(file: Path) -> dict[str, Any] | None:
+    path = file.parent / "config.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
 def _has_evaluations(file: Path) -> bool:
     with file.open(encoding="utf-8", errors="replace") as lines:
         return set(EVAL_COLUMNS) <= set(lines.readline().strip().split(","))
@@ -175,8 +179,10 @@ def _runs_in(file: Path) -> Iterator[Run]:
     if not rows:
         warnings.warn(f"{file}: no evaluation yet", stacklevel=2)
 
+    usual = (_config_beside(file) or {}).get("preset", "paper")
+
     def identity(row: dict[str, str]) -> tuple[str, str, int]:
-        preset = row.get("preset", "paper")
+        preset = row.get("preset", usual)
         return row["agent"] + ("" if preset == "paper" else f"-{preset}"), row["task"], int(row["seed"])
 
     for (agent, task, seed), group in groupby(sorted(rows, key=identity), key=identity):

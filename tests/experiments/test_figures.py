@@ -118,7 +118,7 @@ def test_one_seed_is_drawn_without_an_interval(write_run, tmp_path):
 def test_the_ablation_has_its_own_figure(write_run, tmp_path):
     table = tmp_path / "table.csv"
     header, *rows = (write_run(returns=[0, 100.0]) / "eval.csv").read_text().splitlines()
-    presets = ("ddpg", "3step", "5step")
+    presets = ("ablation-a", "ablation-b")
     table.write_text("\n".join([f"{header},preset", *(f"{row},{p}" for p in presets for row in rows)]) + "\n")
     write_figures([table], tmp_path / "out")
     words = words_in(tmp_path / "out" / "ablation.svg")

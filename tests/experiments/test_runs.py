@@ -41,6 +41,12 @@ def test_another_preset_is_another_agent(write_run, tmp_path):
     assert [run.agent for run in read_runs([table])] == ["drqv2", "drqv2-quick"]
 
 
+def test_the_preset_of_a_run_directory_is_known_from_its_config(write_run):
+    directory = write_run()
+    (directory / "config.json").write_text('{"preset": "quick"}')
+    assert [run.agent for run in read_runs([directory])] == ["drqv2-quick"]
+
+
 def test_the_same_path_given_twice_is_one_run(write_run):
     directory = write_run()
     assert len(read_runs([directory, directory.parent])) == 1

@@ -1,0 +1,552 @@
+"""Runs the product of tasks, agents and seeds, each run as a process of its own, until all of them are finished.
+
+A sweep keeps no state but its run directories, so it can be killed at any moment and started again with the
+same words. Each run directory holds, besides what training writes:
+
+    sweep.json     how the run was started, and whether it finished
+    output.log     what it printed, over all of its starts
+
+A finished run is skipped, a run with a checkpoint is resumed, a run that died before its first checkpoint starts
+over. Runs go onto this machine, so many at a time, or to a Ray cluster, one task each. There is no scheduler
+here: Ray's decides, and on SLURM the sweep of one array task is a sweep of a few runs (docs/sweeps.md).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import torch
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+
+from pixelcontrol.config import resolve
+from pixelcontrol.envs.tasks import PAPER_TASKS, find_task
+from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND
+from pixelcontrol.experiments.runs import short_count
+from pixelcontrol.machine import choose_device, usable_cores
+from pixelcontrol.rundir import RunBusy, RunLock
+from pixelcontrol.settings import flag
+from pixelcontrol.storage import available_ram_bytes
+
+TRAIN = (sys.executable, "-c", "import sys; from pixelcontrol.cli import main; sys.exit(main())", "train")
+"""The program that each run is: `pixelcontrol train` of this very installation."""
+
+OVERHEAD_BYTES = 3 * 1024**3
+"""What a run needs beside its images: libraries, weights, optimisers, a CUDA context. A generous guess."""
+
+# How `pixelcontrol train` ends when its arguments make no sense.
+_MISTAKE = 2
+
+State = Literal["new", "resumable", "finished"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep.
+
+    Attributes:
+        agent: for example "drqv2".
+        preset: of the agent, for example "paper".
+        task: for example "cheetah_run".
+        seed: the run's own.
+        directory: where it is trained.
+        frames: environment frames it trains for.
+        memory_bytes: of its device, replay and overhead, when its replay is full.
+        settings: command-line settings that differ from the preset, for example ("--envs", "4").
+    """
+
+    agent: str
+    preset: str
+    task: str
+    seed: int
+    directory: Path
+    frames: int
+    memory_bytes: int
+    settings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.directory.name
+
+    def command(self) -> list[str]:
+        """The arguments of `pixelcontrol train` that start this run anew."""
+        return [
+            self.task,
+            *("--agent", self.agent, "--preset", self.preset, "--seed", str(self.seed)),
+            *self.settings,
+            *("--out", str(self.directory)),
+        ]
+
+
+# ---- the plan ----
+
+
+def parse_tasks(words: Iterable[str]) -> list[str]:
+    """Tasks by name; "easy", "medium", "hard" and "all" stand for the paper's (Table 1).
+
+    Raises:
+        ValueError: no task has this name; the message holds the nearest one.
+    """
+    tasks: dict[str, None] = {}
+    for word in words:
+        group = [task.name for task in PAPER_TASKS if word in ("all", task.difficulty)]
+        tasks.update(dict.fromkeys(group or [find_task(word).name]))
+    return list(tasks)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds as people write them: "3", "0-9", "0-4,7".
+
+    Raises:
+        ValueError: anything else.
+    """
+    seeds: dict[int, None] = {}
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+            raise ValueError(f"--seeds {text!r}: expected numbers and rising ranges such as 0-9 or 0-4,7")
+        seeds.update(dict.fromkeys(range(int(first), int(last or first) + 1)))
+    return list(seeds)
+
+
+def plan(
+    tasks: Sequence[str], agents: Sequence[str], seeds: Sequence[int], out: Path, overrides: Mapping[str, Any]
+) -> list[Job]:
+    """The product of tasks, agents and seeds, seeds outermost, so that every comparison is complete early.
+
+    Args:
+        tasks: names of tasks.
+        agents: names of agents, each alone or with a preset: "drqv2", "drqv2:ablation-a".
+        seeds: one run for each.
+        out: directory that holds the run directories.
+        overrides: settings for all runs, by field name, as `config.resolve` takes them.
+
+    Raises:
+        ValueError: an agent, preset, task or setting does not exist or cannot be; nothing has been started.
+    """
+    settings = tuple(word for name, value in overrides.items() for word in (flag(name), _spell(value)))
+    jobs = []
+    for seed, task, word in product(seeds, tasks, agents):
+        agent, _, preset = word.partition(":")
+        loop = resolve(task, agent, preset or "paper", seed, **overrides)[0].loop
+        images = min(loop.replay_capacity, loop.frames // loop.action_repeat)
+        jobs.append(
+            Job(
+                agent=agent,
+                preset=preset or "paper",
+                task=task,
+                seed=seed,
+                directory=out / f"{word.replace(':', '-')}_{task.replace(':', '.')}_{seed}",
+                frames=loop.frames,
+                memory_bytes=images * 3 * loop.image_size**2 + OVERHEAD_BYTES,
+                settings=settings,
+            )
+        )
+    return jobs
+
+
+def state(job: Job) -> State:
+    """How far a run has come, by what lies in its directory.
+
+    Raises:
+        ValueError: the directory was not made by a sweep, or by one with other settings.
+    """
+    note = job.directory / "sweep.json"
+    if not job.directory.exists() or not any(job.directory.iterdir()):
+        return "new"
+    if not note.exists():
+        raise ValueError(f"{job.directory} was not made by a sweep; choose another --out or move it away")
+    stored = json.loads(note.read_text(encoding="utf-8"))
+    if stored["command"] != job.command():
+        raise ValueError(
+            f"{job.directory} was started as {' '.join(stored['command'])!r}, not as "
+            f"{' '.join(job.command())!r}; choose another --out"
+        )
+    if stored["finished"]:
+        return "finished"
+    return "resumable" if any((job.directory / "checkpoint").glob("*.json")) else "new"
+
+
+def choose_parallel(jobs: Sequence[Job], device: str) -> int:
+    """How many runs to train at a time: as many as fit into the memory of the device, at most one per core.
+
+    Args:
+        jobs: what is to run; the largest decides.
+        device: "auto", "cpu" or "cuda", as training takes it.
+    """
+    if choose_device(device).type == "cuda":
+        memory, _ = torch.cuda.mem_get_info()
+    else:
+        memory = available_ram_bytes()
+    return max(1, min(usable_cores(), len(jobs), int(0.9 * memory) // max(job.memory_bytes for job in jobs)))
+
+
+def describe(jobs: Sequence[Job], parallel: int) -> str:
+    """The plan in words: which runs, how long, how much memory. Starts nothing."""
+    states = Counter(state(job) for job in jobs)
+    left = [job for job in jobs if state(job) != "finished"]
+    lines = [f"{len(jobs)} runs: " + ", ".join(f"{n} {name}" for name, n in sorted(states.items()))]
+    lines += [f"  {job}  {short_count(job.frames)} frames  {state(job)}" for job in jobs]
+    if left:
+        hours = sum(_expected_hours(job, jobs) for job in left)
+        memory = max(job.memory_bytes for job in left) / 1e9
+        parallel = min(parallel, len(left))
+        lines += [
+            f"{hours:.1f} device hours, {hours / parallel:.1f} with {parallel} at a time, at the speed that this "
+            "sweep has shown or, for agents that have not run yet, the paper's on one V100",
+            f"{memory:.1f} GB for the largest run, {parallel * memory:.1f} GB with {parallel} at a time",
+        ]
+    return "\n".join(lines)
+
+
+def _expected_hours(job: Job, jobs: Sequence[Job]) -> float:
+    mine = [progress(other)["frames_per_second"] for other in jobs if other.agent == job.agent]
+    measured = [speed for speed in mine if speed > 0]
+    # The paper gives none for SAC; CURL is SAC with one more step.
+    published = PAPER_FRAMES_PER_SECOND.get(job.agent, PAPER_FRAMES_PER_SECOND["curl"])
+    speed = sum(measured) / len(measured) if measured else published
+    return (job.frames - progress(job)["frame"]) / speed / 3600
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+# ---- one run ----
+
+
+def run_command(job: Job, program: Sequence[str]) -> list[str]:
+    """Prepare the run's directory for its next start, and say which command that is."""
+    found = state(job)
+    if found == "resumable":
+        return [*program, "--resume", str(job.directory)]
+    if job.directory.exists():
+        for leftover in set(job.directory.iterdir()) - {job.directory / "output.log"}:
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    job.directory.mkdir(parents=True, exist_ok=True)
+    _note(job, finished=False)
+    return [*program, *job.command()]
+
+
+def _note(job: Job, *, finished: bool) -> None:
+    """Write `sweep.json`, whole or not at all."""
+    temporary = job.directory / "sweep.json.tmp"
+    temporary.write_text(
+        json.dumps({"command": job.command(), "finished": finished}) + "\n", encoding="utf-8"
+    )
+    temporary.replace(job.directory / "sweep.json")
+
+
+def start_process(command: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
+    """Start a run that ends, with a checkpoint, when the process that started it ends.
+
+    Args:
+        command: the program and its arguments.
+        log: file that takes what it prints, after what is there.
+        threads: CPU threads for its arithmetic.
+    """
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            # Ctrl-C must reach a run once, from us: twice means "at once, without saving".
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+
+
+def _die_with_parent() -> None:
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def progress(job: Job) -> dict[str, float]:
+    """Where a run stands, by the last whole lines of its tables: frame, last evaluation return, frames/s."""
+    train = _last_row(job.directory / "train.csv")
+    evaluation = _last_row(job.directory / "eval.csv")
+    return {
+        "frame": max(int(train.get("frame", 0)), int(evaluation.get("frame", 0))),
+        "episode_return": float(evaluation.get("episode_return", "nan")),
+        "frames_per_second": float(train.get("frames_per_second", 0.0)),
+    }
+
+
+def _last_row(table: Path) -> dict[str, str]:
+    if not table.exists():
+        return {}
+    with table.open("rb") as file:
+        names = file.readline().decode().strip().split(",")
+        start = file.tell()
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(start, size - 8192))
+        lines = file.read().decode().split("\n")[:-1]
+    return dict(zip(names, lines[-1].split(","), strict=True)) if lines else {}
+
+
+# ---- where runs run ----
+
+
+class ThisMachine:
+    """`capacity` runs at a time, as child processes that share the cores."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity: float = capacity
+        self.threads = max(1, usable_cores() // capacity)
+
+    def start(self, job: Job, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start a process."""
+        return start_process(command, job.directory / "output.log", self.threads)
+
+    def exit_status(self, handle: subprocess.Popen[bytes]) -> int | None:
+        """The process's; a signal is a negative number."""
+        return handle.poll()
+
+    def stop(self, handles: Sequence[subprocess.Popen[bytes]]) -> None:
+        """SIGTERM, on which training saves."""
+        for handle in handles:
+            handle.terminate()
+        for handle in handles:
+            handle.wait()
+
+
+class RayCluster:
+    """One Ray task per run, with its cores and its share of a GPU stated; Ray decides when and where it runs.
+
+    The run directories must lie on storage that all machines of the cluster share.
+    """
+
+    def __init__(self, address: str, cpus: float, gpus: float) -> None:
+        """Connect.
+
+        Args:
+            address: of a running cluster, or "local" for one on this machine that ends with the sweep.
+            cpus: cores per run.
+            gpus: GPUs per run; 0.25 packs four runs onto one.
+
+        Raises:
+            ValueError: Ray is not installed.
+        """
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            raise ValueError("--ray needs Ray; install it with: pip install 'pixelcontrol[ray]'") from error
+        ray.init(
+            address=None if address == "local" else address, log_to_driver=False, include_dashboard=False
+        )
+        self.ray = ray
+        self.capacity = math.inf
+        self.task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_run_to_its_end)
+        self.threads = max(1, int(cpus))
+
+    def start(self, job: Job, command: Sequence[str]) -> Any:
+        """Hand the run to Ray, which queues it."""
+        return self.task.remote(list(command), str((job.directory / "output.log").absolute()), self.threads)
+
+    def exit_status(self, handle: Any) -> int | None:
+        """The process's, or -1 when the machine or Ray's worker on it was lost."""
+        done, _ = self.ray.wait([handle], timeout=0)
+        if not done:
+            return None
+        try:
+            return self.ray.get(handle)
+        except self.ray.exceptions.RayError:
+            return -1
+
+    def stop(self, handles: Sequence[Any]) -> None:
+        """Interrupt the tasks, which end their processes with SIGTERM."""
+        for handle in handles:
+            self.ray.cancel(handle)
+        self.ray.wait(list(handles), num_returns=len(handles), timeout=60)
+
+
+def _run_to_its_end(command: list[str], log: str, threads: int) -> int:
+    process = start_process(command, Path(log), threads)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # how Ray cancels
+        process.terminate()
+        return process.wait()
+
+
+# ---- the sweep ----
+
+
+class Stopped(Exception):
+    """The sweep was asked to end by a signal; every run has saved."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; start the same sweep again to go on")
+        self.exit_status = 128 + number
+
+
+def sweep(
+    tasks: Sequence[str],
+    agents: Sequence[str],
+    seeds: str,
+    out: Path,
+    overrides: Mapping[str, Any],
+    *,
+    parallel: int = 0,
+    ray: str | None = None,
+    cpus_per_run: float = 2.0,
+    gpus_per_run: float = 0.0,
+    dry_run: bool = False,
+) -> int:
+    """What `pixelcontrol sweep` does.
+
+    Args:
+        tasks: names, "easy", "medium", "hard" or "all".
+        agents: names, each alone or with a preset: "drqv2", "drqv2:ablation-a".
+        seeds: such as "0-9".
+        out: directory that holds the run directories.
+        overrides: settings for all runs, by field name.
+        parallel: runs at a time on this machine; 0 takes what fits (see `choose_parallel`).
+        ray: address of a Ray cluster, or "local" for one on this machine; None uses no Ray.
+        cpus_per_run: cores that Ray keeps for a run.
+        gpus_per_run: GPUs, or the share of one, that Ray keeps for a run.
+        dry_run: print the plan and start nothing.
+
+    Returns:
+        The exit status: 0, or 1 when some run failed for good.
+
+    Raises:
+        ValueError: something named does not exist, or a run directory is not this sweep's.
+        Stopped: a signal came.
+    """
+    jobs = plan(parse_tasks(tasks), agents, parse_seeds(seeds), out, overrides)
+    parallel = parallel or choose_parallel(jobs, str(overrides.get("device", "auto")))
+    print(describe(jobs, parallel))
+    if dry_run:
+        return 0
+    place = RayCluster(ray, cpus_per_run, gpus_per_run) if ray else ThisMachine(parallel)
+    failed = run_all(jobs, place)
+    return 1 if failed else 0
+
+
+def run_all(
+    jobs: Sequence[Job],
+    place: ThisMachine | RayCluster,
+    *,
+    restarts: int = 3,
+    program: Sequence[str] = TRAIN,
+    poll_seconds: float = 1.0,
+) -> list[Job]:
+    """Run every job that is not finished yet, showing one live table.
+
+    Args:
+        jobs: from `plan`.
+        place: `ThisMachine` or `RayCluster`.
+        restarts: how often a run that crashed is started again. A mistake in its arguments (exit status 2) is
+            not a crash.
+        program: what is called with the arguments of `pixelcontrol train`.
+        poll_seconds: time between looks at the runs.
+
+    Returns:
+        The runs that failed for good.
+
+    Raises:
+        ValueError: a run directory is not this sweep's; nothing has been started.
+        Stopped: a signal came.
+    """
+    waiting = [job for job in jobs if state(job) != "finished"]
+    running: dict[Job, Any] = {}
+    starts: Counter[Job] = Counter()
+    failed: list[Job] = []
+    received: list[int] = []
+
+    def note_signal(number: int, _: FrameType | None) -> None:
+        received.append(number)
+
+    previous = {number: signal.signal(number, note_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with Live(refresh_per_second=2) as live:
+            while (waiting or running) and not received:
+                for job in [job for job in waiting if not _busy(job)]:
+                    if len(running) < place.capacity:
+                        waiting.remove(job)
+                        starts[job] += 1
+                        running[job] = place.start(job, run_command(job, program))
+                for job, handle in list(running.items()):
+                    status = place.exit_status(handle)
+                    if status is None:
+                        continue
+                    del running[job]
+                    if status == 0:
+                        _note(job, finished=True)
+                    elif status != _MISTAKE and starts[job] <= restarts:
+                        live.console.print(f"{job} ended with status {status}; starting it again")
+                        waiting.append(job)
+                    else:
+                        live.console.print(
+                            f"{job} failed with status {status}; see {job.directory}/output.log"
+                        )
+                        failed.append(job)
+                done = len(jobs) - len(waiting) - len(running) - len(failed)
+                counts = f"{done} of {len(jobs)} runs finished, {len(waiting)} waiting, {len(failed)} failed"
+                live.update(Group(_table(running, starts), counts))
+                time.sleep(poll_seconds)
+    finally:
+        place.stop(list(running.values()))
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if received:
+        raise Stopped(received[0])
+    return failed
+
+
+def _busy(job: Job) -> bool:
+    """Whether a process still trains there, as after the sweep before this one was killed."""
+    if not (job.directory / "sweep.json").exists():
+        return False
+    try:
+        with RunLock(job.directory):
+            return False
+    except RunBusy:
+        return True
+
+
+def _table(running: Iterable[Job], starts: Mapping[Job, int]) -> Table:
+    """One line for every run that has begun to train."""
+    table = Table(box=None, header_style="dim")
+    for name in ("task", "agent", "seed", "frame", "return", "frames/s", "time left", "starts"):
+        table.add_column(name, justify="left" if name in ("task", "agent") else "right")
+    for job in running:
+        if not (job.directory / "config.json").exists():
+            continue
+        now = progress(job)
+        speed = now["frames_per_second"]
+        table.add_row(
+            job.task,
+            job.agent if job.preset == "paper" else f"{job.agent}:{job.preset}",
+            str(job.seed),
+            f"{short_count(now['frame'])} of {short_count(job.frames)}",
+            f"{now['episode_return']:.0f}",
+            f"{speed:.0f}",
+            _clock((job.frames - now["frame"]) / speed) if speed else "",
+            str(starts[job]),
+        )
+    return table
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds // 3600)}:{int(seconds // 60) % 60:02d}:{int(seconds) % 60:02d}"

@@ -1,0 +1,256 @@
+"""Sweeps: their plan, and that whatever is killed in the middle, they end complete and the same."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pixelcontrol.experiments.runs import read_runs
+from pixelcontrol.experiments.sweep import (
+    RayCluster,
+    Stopped,
+    ThisMachine,
+    choose_parallel,
+    describe,
+    parse_seeds,
+    parse_tasks,
+    plan,
+    progress,
+    run_all,
+    state,
+    sweep,
+)
+
+FAKE = (sys.executable, str(Path(__file__).with_name("fake_train.py")))
+
+
+def four_runs(out):
+    return plan(["toy_reach", "cheetah_run"], ["drqv2"], [0, 1], out, {"frames": 1000})
+
+
+def run_fake(jobs, capacity=2, **options):
+    return run_all(jobs, ThisMachine(capacity), program=FAKE, poll_seconds=0.02, **options)
+
+
+def tables(out):
+    return {path.parent.name: path.read_text() for path in out.rglob("eval.csv")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert run_fake(four_runs(out)) == []
+    return tables(out)
+
+
+# ---- the plan ----
+
+
+@pytest.mark.parametrize(("words", "number"), [(["easy"], 9), (["medium"], 12), (["hard"], 3), (["all"], 24)])
+def test_groups_of_tasks(words, number):
+    assert len(parse_tasks(words)) == number
+
+
+def test_tasks_by_name_come_once():
+    assert parse_tasks(["hard", "humanoid_run", "toy_reach"]) == [
+        *("humanoid_stand", "humanoid_walk", "humanoid_run", "toy_reach")
+    ]
+
+
+def test_an_unknown_task_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="cheetah_run"):
+        parse_tasks(["cheeta_run"])
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("3", [3]), ("0-2", [0, 1, 2]), ("0-1,7,1", [0, 1, 7])])
+def test_seeds(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "1-", "-1", "1;2"])
+def test_seeds_that_are_none(text):
+    with pytest.raises(ValueError, match="--seeds"):
+        parse_seeds(text)
+
+
+def test_a_plan_completes_comparisons_early(tmp_path):
+    jobs = plan(["toy_reach", "cheetah_run"], ["drqv2", "drqv2:ablation-a"], [0, 1], tmp_path, {})
+    assert [str(job) for job in jobs[:5]] == [
+        "drqv2_toy_reach_0",
+        "drqv2-ablation-a_toy_reach_0",
+        "drqv2_cheetah_run_0",
+        "drqv2-ablation-a_cheetah_run_0",
+        "drqv2_toy_reach_1",
+    ]
+    assert jobs[1].command() == [
+        *("toy_reach", "--agent", "drqv2", "--preset", "ablation-a", "--seed", "0"),
+        *("--out", str(tmp_path / "drqv2-ablation-a_toy_reach_0")),
+    ]
+
+
+def test_overrides_are_spelt_as_the_command_line_reads_them(tmp_path):
+    (job,) = plan(["toy_reach"], ["drqv2"], [0], tmp_path, {"batch_size": 32, "keep_replay": False})
+    assert job.settings == ("--batch-size", "32", "--keep-replay", "no")
+
+
+@pytest.mark.parametrize(
+    ("agent", "overrides"),
+    [("drq2", {}), ("drqv2:papr", {}), ("drqv2", {"batch": 3}), ("drqv2", {"n_step": 0})],
+)
+def test_a_mistake_is_found_before_anything_starts(tmp_path, agent, overrides):
+    with pytest.raises(ValueError, match=r"agent|preset|setting|n-step"):
+        plan(["toy_reach"], [agent], [0], tmp_path, overrides)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_of_a_run_is_its_replay_and_overhead(tmp_path):
+    (job,) = plan(["cheetah_run"], ["drqv2"], [0], tmp_path, {})
+    # 1M transitions of 84 x 84 x 3 bytes.
+    assert job.memory_bytes == 21_168_000_000 + 3 * 1024**3
+
+
+def test_as_many_runs_as_fit(tmp_path, monkeypatch):
+    jobs = plan(["cheetah_run"], ["drqv2"], range(9), tmp_path, {})
+    monkeypatch.setattr("pixelcontrol.experiments.sweep.usable_cores", lambda: 4)
+    for gigabytes, number in ((10, 1), (60, 2), (1000, 4)):
+        monkeypatch.setattr(
+            "pixelcontrol.experiments.sweep.available_ram_bytes", lambda g=gigabytes: int(g * 1e9)
+        )
+        assert choose_parallel(jobs, "cpu") == number
+
+
+def test_a_dry_run_says_what_it_would_cost_and_starts_nothing(tmp_path, capsys):
+    out = tmp_path / "out"
+    status = sweep(["cheetah_run"], ["drqv2"], "0-1", out, {"frames": 960_000}, parallel=2, dry_run=True)
+    said = capsys.readouterr().out
+    assert status == 0
+    assert "2 runs: 2 new" in said
+    # 2 * 960,000 frames / 96 frames/s = 20,000 s.
+    assert "5.6 device hours, 2.8 with 2 at a time" in said
+    assert "13.4 GB for the largest run, 26.8 GB with 2 at a time" in said
+    assert not out.exists()
+
+
+# ---- running it ----
+
+
+def test_four_runs_to_their_end(undisturbed):
+    assert len(undisturbed) == 4
+    assert all(len(table.splitlines()) == 12 for table in undisturbed.values())
+
+
+def test_finished_runs_are_skipped(tmp_path):
+    run_fake(four_runs(tmp_path))
+    (tmp_path / "refuse").touch()  # whatever starts now, fails
+    assert run_fake(four_runs(tmp_path)) == []
+    assert describe(four_runs(tmp_path), 2).startswith("4 runs: 4 finished")
+
+
+@pytest.mark.parametrize("moment", [0, 5])
+def test_a_killed_run_is_started_again_and_ends_the_same(tmp_path, undisturbed, moment):
+    """Before the first checkpoint it starts over, later it resumes."""
+    (tmp_path / f"kill_1_{moment}").touch()
+    assert run_fake(four_runs(tmp_path)) == []
+    assert not (tmp_path / f"kill_1_{moment}").exists(), "no run was disturbed"
+    assert tables(tmp_path) == undisturbed
+    assert len(read_runs([tmp_path])) == 4
+
+
+def test_a_run_that_keeps_crashing_is_given_up_and_the_others_finish(tmp_path):
+    for moment in range(4):
+        (tmp_path / f"kill_1_{moment}").touch()
+    failed = run_fake(four_runs(tmp_path)[1:3], capacity=1, restarts=1)
+    assert [str(job) for job in failed] == ["drqv2_toy_reach_1"]
+
+
+def test_a_mistake_in_the_arguments_is_not_repeated(tmp_path):
+    (tmp_path / "refuse").touch()
+    jobs = four_runs(tmp_path)[:1]
+    assert run_fake(jobs) == jobs
+    assert (jobs[0].directory / "output.log").read_text() == "no such thing\n"
+
+
+def test_other_settings_need_another_directory(tmp_path):
+    run_fake(four_runs(tmp_path)[:1])
+    (job,) = plan(["toy_reach"], ["drqv2"], [0], tmp_path, {"frames": 2000})
+    with pytest.raises(ValueError, match="choose another --out"):
+        run_fake([job])
+
+
+def test_a_directory_of_someone_else_is_left_alone(tmp_path):
+    job = four_runs(tmp_path)[0]
+    job.directory.mkdir()
+    (job.directory / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="not made by a sweep"):
+        run_fake([job])
+    assert (job.directory / "thesis.tex").exists()
+
+
+SWEEP_ALONE = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_sweep import four_runs, run_fake
+run_fake(four_runs(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_sweep_is_started_again_and_ends_the_same(tmp_path, undisturbed, number):
+    (tmp_path / "slow").touch()
+    alone = subprocess.Popen([sys.executable, "-c", SWEEP_ALONE, str(tmp_path)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("checkpoint/*.json")):
+        assert alone.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(alone.pid, number)
+    assert alone.wait() != 0
+    assert "finished" not in {state(job) for job in four_runs(tmp_path)}
+    assert run_fake(four_runs(tmp_path)) == []
+    assert tables(tmp_path) == undisturbed
+
+
+def test_a_signal_stops_the_sweep_and_its_runs(tmp_path):
+    (tmp_path / "slow").touch()
+
+    class Interrupting(ThisMachine):
+        def exit_status(self, handle):
+            os.kill(os.getpid(), signal.SIGINT)
+            return super().exit_status(handle)
+
+    with pytest.raises(Stopped, match="start the same sweep again") as stop:
+        run_all(four_runs(tmp_path), Interrupting(2), program=FAKE, poll_seconds=0.01)
+    assert stop.value.exit_status == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_progress_reads_whole_lines_only(tmp_path):
+    (job,) = four_runs(tmp_path)[:1]
+    job.directory.mkdir()
+    assert progress(job)["frame"] == 0
+    (job.directory / "train.csv").write_text("frame,frames_per_second\n10,50.0\n20,60.0\n30,7")
+    (job.directory / "eval.csv").write_text("frame,episode_return\n16,5.5\n")
+    assert progress(job) == {"frame": 20, "episode_return": 5.5, "frames_per_second": 60.0}
+
+
+def test_four_runs_on_ray_with_one_killed_in_the_middle(tmp_path, undisturbed):
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'pixelcontrol[ray]'")
+    (tmp_path / "kill_1_5").touch()
+    place = RayCluster("local", cpus=1, gpus=0)
+    try:
+        assert run_all(four_runs(tmp_path), place, program=FAKE, poll_seconds=0.1) == []
+    finally:
+        ray.shutdown()
+    assert not (tmp_path / "kill_1_5").exists(), "no run was disturbed"
+    assert tables(tmp_path) == undisturbed
+
+
+def test_without_ray_the_remedy_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match=r"pip install 'pixelcontrol\[ray\]'"):
+        RayCluster("local", cpus=1, gpus=0)
