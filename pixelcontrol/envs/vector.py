@@ -5,7 +5,7 @@ byte per worker and step. Every episode has its own seed, made from the run's se
 episode alone, so that neither the number of worlds nor of workers changes what a world lives through.
 
 Unusual: a mid-episode state is the actions so far. Worlds repeat an episode exactly, so no simulator need be able
-to save itself.
+to save itself; but to continue a very long episode takes as long as to simulate it.
 
 A worker that dies, hangs or raises is replaced, and its worlds begin new episodes. The loop sees this as a row
 that is `first` although the row before was not `last`: the episode before is cut off, which is neither a true end
