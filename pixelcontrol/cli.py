@@ -237,12 +237,43 @@ def doctor(arguments: list[str]) -> int:
     return examine(given.images)
 
 
+def bench(arguments: list[str]) -> int:
+    """Measure speed on this machine."""
+    parser = Parser(prog="pixelcontrol bench", description="Measure how fast the parts are on this machine.")
+    parser.add_argument("what", help=", ".join(BENCHMARKS))
+    parser.add_argument("task", nargs="?", default="cheetah_run", help="a name from `pixelcontrol tasks`")
+    parser.add_argument("--agent", default="drqv2", help="whose update")
+    parser.add_argument(
+        "--repeats", type=number, default=30, help="timed calls, after a few that do not count"
+    )
+    parser.add_argument("--frames", type=number, default=6_000, help="length of the run of `bench train`")
+    parser.add_argument("--envs", type=number, default=0, help="worlds; 0 chooses as `train` does")
+    parser.add_argument("--renderer", default="warp", help="warp or opengl")
+    parser.add_argument("--precision", default="auto", help="auto, fp32, tf32 or bf16")
+    parser.add_argument(
+        "--replay-capacity", type=number, default=100_000, help="transitions, for `bench replay`"
+    )
+    given = parser.parse_strictly(arguments)
+    from pixelcontrol.bench import run
+    from pixelcontrol.config import resolve
+    from pixelcontrol.settings import unknown
+
+    if given.what not in BENCHMARKS:
+        raise ValueError(unknown("benchmark", given.what, BENCHMARKS))
+    names = ("frames", "envs", "renderer", "precision", "replay_capacity")
+    chosen = {name: getattr(given, name) for name in names}
+    run(given.what, resolve(given.task, given.agent, eval_episodes=0, **chosen)[0], given.repeats)
+    return 0
+
+
+BENCHMARKS = ("update", "replay", "env", "train")
 VERBS = {
     "train": train,
     "eval": evaluate,
     "play": play,
     "tasks": tasks,
     "doctor": doctor,
+    "bench": bench,
 }
 
 
