@@ -28,6 +28,8 @@ and `x = float(0.0)` is how Warp declares a variable that changes within a loop.
 # mypy: ignore-errors
 # ruff: noqa: UP018, RUF046, SIM108, SIM109
 
+import math
+
 import warp as wp
 
 from pixelcontrol.envs.render.scene import CAMERA_SIZE, GEOM_SIZE, LIGHT_SIZE
@@ -38,7 +40,14 @@ PLANE, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX, MESH = (wp.constant(kind) for 
 CAMERA, MIRROR, FIRST_LIGHT = wp.constant(0), wp.constant(1), wp.constant(2)  # views
 ALL_LIGHTS, PLAIN_LIGHTS = wp.constant(-1), wp.constant(-2)
 NOTHING = wp.constant(-1)
+MIRROR_CODE = wp.constant(1 << 14)
 FAR = wp.constant(1.0e8)
+DISK = wp.constant(-2)  # not a geom's kind: the end of a cylinder
+SLICE, STACK = (
+    wp.constant(2.0 * math.pi / 28.0),
+    wp.constant(math.pi / 16.0),
+)  # visual/quality's usual numbers
+ROUND = wp.constant(0.9965)  # what stands for a circle is a polygon of 28 sides, on average so much smaller
 OPAQUE = wp.constant(0.995)  # render_gl3.c: with less alpha a geom is transparent
 
 
@@ -116,7 +125,8 @@ class Coat:
 
     position: wp.vec3
     rgba: wp.vec4
-    surface: wp.vec4
+    surface: wp.vec4  # emission, specular, its exponent, the least cosine that is worth a power
+    reflectance: wp.float32
     texture: wp.int32
     unit: wp.vec3  # from the geom's frame to a cube texture's directions
     scale: wp.vec2  # from the geom's frame to a flat texture's coordinates
@@ -381,8 +391,8 @@ def light_on(
     if facing > 0.0:
         total = total + facing * wp.cw_mul(light.diffuse, colour)
         gloss = wp.dot(normal, wp.normalize(to_light + to_eye))
-        if gloss > 0.0:
-            total = total + surface[1] * wp.pow(gloss, 128.0 * surface[2]) * light.specular
+        if gloss > surface[3]:
+            total = total + surface[1] * wp.pow(gloss, surface[2]) * light.specular
     return strength * total
 
 
@@ -414,50 +424,192 @@ def light_sum(
     return clamp_colour(total)
 
 
+# OpenGL lights the corners of the triangles that stand for a geom and interpolates between them. A triangle here
+# is a half of a cell of the grid that two parameters u and v draw on a surface: x and y of a plane, two sides of a
+# box, azimuth and height of a tube, azimuth and elevation of a ball, azimuth and radius of a disk.
+
+
+@wp.struct
+class Patch:
+    """A surface with its grid, around one place of it."""
+
+    kind: wp.int32  # PLANE, BOX, CYLINDER (a tube), SPHERE (a ball) or DISK
+    side: wp.int32  # of a box
+    sign: wp.float32  # -1 for the lower half of a ball and the lower disk
+    size: wp.vec3
+    centre: wp.vec3
+    u: wp.vec3  # value at the place, beginning and end of the cell
+    v: wp.vec3
+
+
+@wp.struct
+class Facet:
+    """A triangle: its corners, and the surface's normals there."""
+
+    corners: wp.mat33  # rows
+    normals: wp.mat33
+
+
 @wp.func
-def grid_cell(x: float, half: float, first: float, cell: float):
-    """The ends of the cell in which x lies, along one axis of a plane's grid."""
+def grid_cell(x: float, half: float, first: float, cell: float) -> wp.vec3:
+    """x and the ends of the cell in which it lies, along one axis of a plane's grid."""
     inner = half - first
     if x < -inner:
-        return -half, -inner
+        return wp.vec3(x, -half, -inner)
     if x > inner:
-        return inner, half
+        return wp.vec3(x, inner, half)
     low = -inner + cell * wp.floor((x + inner) / cell)
-    return low, low + cell
+    return wp.vec3(x, low, low + cell)
 
 
 @wp.func
-def light_plane(
+def even_cell(x: float, cell: float) -> wp.vec3:
+    """x and the ends of the cell in which it lies, where all cells are as wide."""
+    low = cell * wp.floor(x / cell)
+    return wp.vec3(x, low, low + cell)
+
+
+@wp.func
+def patch_at(shape: Shape, coat: Coat, hit: Hit, place: wp.vec3) -> Patch:
+    """The surface around a place of a geom that is not a mesh."""
+    patch = Patch()
+    patch.kind = shape.kind
+    patch.size = shape.size
+    patch.side = hit.part
+    patch.sign = 1.0
+    if place[2] < 0.0:
+        patch.sign = -1.0
+    if shape.kind == PLANE:
+        patch.u = grid_cell(place[0], shape.half[0], coat.first[0], coat.cell[0])
+        patch.v = grid_cell(place[1], shape.half[1], coat.first[1], coat.cell[1])
+        return patch
+    if shape.kind == BOX:
+        i = (hit.part + 1) % 3
+        j = (hit.part + 2) % 3
+        patch.u = even_cell(place[i], 0.5 * shape.size[i])
+        patch.v = even_cell(place[j], 0.5 * shape.size[j])
+        return patch
+
+    patch.u = even_cell(wp.atan2(place[1] / shape.size[1], place[0] / shape.size[0]), SLICE)
+    if shape.kind == CYLINDER and hit.part == 1:
+        patch.kind = DISK
+        patch.v = even_cell(wp.sqrt(place[0] * place[0] + place[1] * place[1]), shape.size[0] / 8.0)
+    elif shape.kind == CYLINDER or (shape.kind == CAPSULE and wp.abs(place[2]) <= shape.size[2]):
+        patch.kind = CYLINDER
+        patch.v = even_cell(place[2], shape.size[2] / 8.0)
+    else:
+        patch.kind = SPHERE
+        if shape.kind == CAPSULE:
+            patch.centre = wp.vec3(0.0, 0.0, patch.sign * shape.size[2])
+            patch.size = wp.vec3(shape.size[0], shape.size[0], shape.size[0])
+        height = (place[2] - patch.centre[2]) / patch.size[2]
+        patch.v = even_cell(wp.asin(wp.clamp(wp.abs(height), 0.0, 0.9999)), STACK)
+    return patch
+
+
+@wp.func
+def patch_normal(patch: Patch, u: float, v: float) -> wp.vec3:
+    """The unit normal at (u, v)."""
+    if patch.kind == PLANE:
+        return wp.vec3(0.0, 0.0, 1.0)
+    if patch.kind == CYLINDER:
+        return wp.vec3(wp.cos(u), wp.sin(u), 0.0)
+    if patch.kind == SPHERE:
+        ball = wp.vec3(wp.cos(u) * wp.cos(v), wp.sin(u) * wp.cos(v), patch.sign * wp.sin(v))
+        return wp.normalize(wp.cw_div(ball, patch.size))
+    if patch.kind == DISK:
+        return wp.vec3(0.0, 0.0, patch.sign)
+    normal = wp.vec3(0.0, 0.0, 0.0)
+    normal[patch.side % 3] = 1.0 - 2.0 * float(patch.side / 3)
+    return normal
+
+
+@wp.func
+def patch_point(patch: Patch, u: float, v: float) -> wp.vec3:
+    """The place at (u, v), in the geom's frame."""
+    size = patch.size
+    if patch.kind == PLANE:
+        return wp.vec3(u, v, 0.0)
+    if patch.kind == CYLINDER:
+        return wp.vec3(size[0] * wp.cos(u), size[1] * wp.sin(u), v)
+    if patch.kind == SPHERE:
+        ball = wp.vec3(wp.cos(u) * wp.cos(v), wp.sin(u) * wp.cos(v), patch.sign * wp.sin(v))
+        return patch.centre + wp.cw_mul(ball, size)
+    if patch.kind == DISK:
+        return wp.vec3(v * wp.cos(u), v * wp.sin(u), patch.sign * size[2])
+    i = patch.side % 3
+    point = wp.vec3(0.0, 0.0, 0.0)
+    point[i] = size[i] * (1.0 - 2.0 * float(patch.side / 3))
+    point[(i + 1) % 3] = u
+    point[(i + 2) % 3] = v
+    return point
+
+
+@wp.func
+def facet_of(patch: Patch) -> Facet:
+    """The triangle of the patch's cell that holds its place."""
+    u0 = patch.u[1]
+    u1 = patch.u[2]
+    v0 = patch.v[1]
+    v1 = patch.v[2]
+    a = (patch.u[0] - u0) / wp.max(u1 - u0, 1.0e-9)
+    b = (patch.v[0] - v0) / wp.max(v1 - v0, 1.0e-9)
+    # The triangle's corners in (u, v). The cell is cut from (u1, v0) to (u0, v1); the lower half of a ball is drawn
+    # the other way round, and is cut from (u0, v0) to (u1, v1).
+    first = wp.vec2(u0, v0)
+    second = wp.vec2(u1, v0)
+    third = wp.vec2(u0, v1)
+    if patch.kind == SPHERE and patch.sign < 0.0:
+        third = wp.vec2(u1, v1)
+        if b > a:
+            second = wp.vec2(u0, v1)
+    elif a + b > 1.0:
+        first = wp.vec2(u1, v1)
+    facet = Facet()
+    facet.corners = wp.matrix_from_rows(
+        patch_point(patch, first[0], first[1]),
+        patch_point(patch, second[0], second[1]),
+        patch_point(patch, third[0], third[1]),
+    )
+    facet.normals = wp.matrix_from_rows(
+        patch_normal(patch, first[0], first[1]),
+        patch_normal(patch, second[0], second[1]),
+        patch_normal(patch, third[0], third[1]),
+    )
+    return facet
+
+
+@wp.func
+def facet_weights(facet: Facet, start: wp.vec3, ray: wp.vec3) -> wp.vec3:
+    """Where a ray meets the triangle's plane, in parts of its corners; outside of it some are negative."""
+    p = facet.corners[0] - start
+    q = facet.corners[1] - start
+    r = facet.corners[2] - start
+    parts = wp.vec3(wp.dot(wp.cross(q, r), ray), wp.dot(wp.cross(r, p), ray), wp.dot(wp.cross(p, q), ray))
+    total = parts[0] + parts[1] + parts[2]
+    if wp.abs(total) < 1.0e-12:
+        return wp.vec3(1.0, 0.0, 0.0)  # seen edge-on
+    return parts / total
+
+
+@wp.func
+def light_facet(
     lights: wp.array2d(dtype=Light),
     world: int,
     which: int,
-    shape: Shape,
-    coat: Coat,
-    local: wp.vec3,
-    normal: wp.vec3,
+    facet: Facet,
+    weights: wp.vec3,
     eye: wp.vec3,
     colour: wp.vec3,
+    surface: wp.vec4,
 ) -> wp.vec3:
-    """The light on a plane: as OpenGL lights vertices, interpolated within a triangle of the plane's grid."""
-    x0, x1 = grid_cell(local[0], shape.half[0], coat.first[0], coat.cell[0])
-    y0, y1 = grid_cell(local[1], shape.half[1], coat.first[1], coat.cell[1])
-    a = (local[0] - x0) / wp.max(x1 - x0, 1.0e-9)
-    b = (local[1] - y0) / wp.max(y1 - y0, 1.0e-9)
-    # The cell's two triangles share the diagonal from (x1, y0) to (x0, y1).
-    corner = wp.vec3(x0, y0, 0.0)
-    if a + b > 1.0:
-        corner = wp.vec3(x1, y1, 0.0)
-        swap = 1.0 - b
-        b = 1.0 - a
-        a = swap
-    middle = coat.position + shape.rotation * corner
-    right = coat.position + shape.rotation * wp.vec3(x1, y0, 0.0)
-    left = coat.position + shape.rotation * wp.vec3(x0, y1, 0.0)
-    return (
-        (1.0 - a - b) * light_sum(lights, world, which, middle, normal, eye, colour, coat.surface)
-        + a * light_sum(lights, world, which, right, normal, eye, colour, coat.surface)
-        + b * light_sum(lights, world, which, left, normal, eye, colour, coat.surface)
-    )
+    """The light on a triangle, whose corners and normals are in the world's frame."""
+    total = wp.vec3(0.0, 0.0, 0.0)
+    for i in range(3):
+        total = total + weights[i] * light_sum(
+            lights, world, which, facet.corners[i], facet.normals[i], eye, colour, surface
+        )
+    return wp.vec3(wp.clamp(total[0], 0.0, 1.0), wp.clamp(total[1], 0.0, 1.0), wp.clamp(total[2], 0.0, 1.0))
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -622,6 +774,7 @@ def surface_colour(
     view: int,
     hit: Hit,
     ray: wp.vec3,
+    shade_ray: wp.vec3,
     across: wp.vec3,
     down: wp.vec3,
     which: int,
@@ -639,14 +792,24 @@ def surface_colour(
     local_ray = ray * shape.rotation
     local = starts[world, view, hit.geom] + hit.distance * local_ray
     local_normal = normal_at(shape, hit, local, coat.normals, mesh_normals)
-    normal = shape.rotation * local_normal
     colour = tint * wp.vec3(coat.rgba[0], coat.rgba[1], coat.rgba[2])
 
     total = wp.vec3(0.0, 0.0, 0.0)
-    if shape.kind == PLANE:
-        total = light_plane(lights, world, which, shape, coat, local, normal, eye, colour)
-    else:
+    facet = Facet()
+    weights = wp.vec3(0.0, 0.0, 0.0)
+    if shape.kind == MESH:
+        normal = shape.rotation * normal_at(shape, hit, local, coat.normals, mesh_normals)
         total = light_sum(lights, world, which, place, normal, eye, colour, coat.surface)
+        facet.normals = wp.matrix_from_rows(normal, normal, normal)
+        facet.corners = wp.matrix_from_rows(place, place, place)
+        weights = wp.vec3(1.0, 0.0, 0.0)
+    else:
+        facet = facet_of(patch_at(shape, coat, hit, local))
+        weights = facet_weights(facet, starts[world, view, hit.geom], shade_ray * shape.rotation)
+        for i in range(3):
+            facet.corners[i] = coat.position + shape.rotation * facet.corners[i]
+            facet.normals[i] = shape.rotation * facet.normals[i]
+        total = light_facet(lights, world, which, facet, weights, eye, colour, coat.surface)
     if which == PLAIN_LIGHTS:
         for i in range(lights.shape[1]):
             seen_from = lights[world, i].view
@@ -664,10 +827,7 @@ def surface_colour(
                     place,
                     hit.geom,
                 ):
-                    if shape.kind == PLANE:
-                        total = total + light_plane(lights, world, i, shape, coat, local, normal, eye, colour)
-                    else:
-                        total = total + light_sum(lights, world, i, place, normal, eye, colour, coat.surface)
+                    total = total + light_facet(lights, world, i, facet, weights, eye, colour, coat.surface)
     if coat.texture == NOTHING:
         return total
     # How the place moves over one pixel, within the surface's tangent plane.
@@ -687,6 +847,32 @@ def mirrored(vector: wp.vec3, normal: wp.vec3) -> wp.vec3:
 
 
 @wp.func
+def upward(rotation: wp.mat33) -> wp.vec3:
+    """A geom's z axis."""
+    return wp.vec3(rotation[0, 2], rotation[1, 2], rotation[2, 2])
+
+
+@wp.func
+def mirror_image(
+    shapes: wp.array2d(dtype=Shape),
+    bounds: wp.array3d(dtype=wp.vec4),
+    starts: wp.array3d(dtype=wp.vec3),
+    state: World,
+    world: int,
+    hit: Hit,
+    at: wp.vec2,
+    ray: wp.vec3,
+) -> Hit:
+    """What a camera ray that meets `hit` sees there in the mirror; only the upper side of a plane or box is one."""
+    image = Hit()
+    image.geom = NOTHING
+    if hit.geom == state.reflector and (shapes[world, hit.geom].kind == PLANE or hit.part == 2):
+        bounce = mirrored(ray, upward(shapes[world, hit.geom].rotation))
+        image = trace(shapes, bounds, starts, state.count, world, MIRROR, at, bounce, hit.distance, hit.geom)
+    return image
+
+
+@wp.func
 def pixel_colour(
     shapes: wp.array2d(dtype=Shape),
     coats: wp.array2d(dtype=Coat),
@@ -701,11 +887,16 @@ def pixel_colour(
     state: World,
     world: int,
     first: Hit,
+    first_image: Hit,
     at: wp.vec2,
     ray: wp.vec3,
+    shade_ray: wp.vec3,
     pixel: float,
 ) -> wp.vec3:
-    """The colour along one camera ray that meets `first`; `pixel` is a pixel's width in the camera's view."""
+    """The colour along one camera ray that meets `first`, and `first_image` in the mirror if that is one.
+
+    `pixel` is a pixel's width in the camera's view.
+    """
     axes = views[world, CAMERA].axes
     scale = pixel / wp.sqrt(1.0 + wp.dot(at, at))
     right = wp.vec3(axes[0, 0], axes[0, 1], axes[0, 2])
@@ -714,14 +905,14 @@ def pixel_colour(
     down = scale * (up - wp.dot(up, ray) * ray)
 
     hit = first
+    image = first_image
     total = wp.vec3(0.0, 0.0, 0.0)
     clear = float(1.0)
     colour = wp.vec3(0.0, 0.0, 0.0)
     while hit.geom != NOTHING and clear > 0.0:
         coat = coats[world, hit.geom]
         alpha = coat.rgba[3]
-        kind = shapes[world, hit.geom].kind
-        if kind == PLANE and starts[world, CAMERA, hit.geom][2] < 0.0:
+        if shapes[world, hit.geom].kind == PLANE and starts[world, CAMERA, hit.geom][2] < 0.0:
             alpha = 0.3 * alpha  # render_gl3.c: a plane seen from behind
         which = int(PLAIN_LIGHTS)
         if alpha < OPAQUE:
@@ -741,40 +932,35 @@ def pixel_colour(
             CAMERA,
             hit,
             ray,
+            shade_ray,
             across,
             down,
             which,
             1.0,
         )
-        # Only the upper side of a plane or box mirrors.
-        if hit.geom == state.reflector and (kind == PLANE or hit.part == 2):
-            rotation = shapes[world, hit.geom].rotation
-            normal = wp.vec3(rotation[0, 2], rotation[1, 2], rotation[2, 2])
-            bounce = mirrored(ray, normal)
-            other = trace(
-                shapes, bounds, starts, state.count, world, MIRROR, at, bounce, hit.distance, hit.geom
+        if image.geom != NOTHING:
+            normal = upward(shapes[world, hit.geom].rotation)
+            colour = colour + surface_colour(
+                shapes,
+                coats,
+                lights,
+                views,
+                bounds,
+                starts,
+                textures,
+                texels,
+                mesh_normals,
+                state.count,
+                world,
+                MIRROR,
+                image,
+                mirrored(ray, normal),
+                mirrored(shade_ray, normal),
+                mirrored(across, normal),
+                mirrored(down, normal),
+                ALL_LIGHTS,
+                coat.reflectance,
             )
-            if other.geom != NOTHING:
-                colour = colour + surface_colour(
-                    shapes,
-                    coats,
-                    lights,
-                    views,
-                    bounds,
-                    starts,
-                    textures,
-                    texels,
-                    mesh_normals,
-                    state.count,
-                    world,
-                    MIRROR,
-                    other,
-                    bounce,
-                    mirrored(across, normal),
-                    mirrored(down, normal),
-                    ALL_LIGHTS,
-                    coat.surface[3],
-                )
         rest = float(0.0)
         if alpha < OPAQUE:
             rest = (1.0 - alpha) * (1.0 - alpha)  # blended twice: front to back, then back to front
@@ -917,11 +1103,17 @@ def place(
     )
     coat = Coat()
     coat.position = vector_at(rows, world, at + 7)
+    if shape.kind == SPHERE or shape.kind == ELLIPSOID:
+        shape.size = ROUND * shape.size
+    elif shape.kind == CAPSULE or shape.kind == CYLINDER:
+        shape.size = wp.vec3(ROUND * shape.size[0], ROUND * shape.size[1], shape.size[2])
     coat.rgba = wp.vec4(
         rows[world, at + 19], rows[world, at + 20], rows[world, at + 21], rows[world, at + 22]
     )
     material = materials[material_of(rows[world, at + 3], materials.shape[0])]
-    coat.surface = material.surface
+    exponent = wp.max(128.0 * material.surface[2], 1.0e-3)
+    coat.surface = wp.vec4(material.surface[0], material.surface[1], exponent, wp.pow(1.0e-3, 1.0 / exponent))
+    coat.reflectance = material.surface[3]
     coat.texture = material.texture
     coat.unit = wp.vec3(1.0, 1.0, 1.0)
     if material.uniform == 0:
@@ -986,12 +1178,47 @@ def camera_ray(at: wp.vec2, axes: wp.mat33) -> wp.vec3:
 
 @wp.func
 def part_code(shapes: wp.array2d(dtype=Shape), world: int, hit: Hit) -> int:
-    """One number for a geom and the side of it that is hit; NOTHING's is negative."""
+    """One number for a geom and the side of it that is hit; NOTHING's is 0."""
     if hit.geom == NOTHING:
-        return NOTHING
+        return 0
     if shapes[world, hit.geom].kind == MESH:
-        return 8 * hit.geom
-    return 8 * hit.geom + hit.part
+        return 8 * (hit.geom + 1)
+    return 8 * (hit.geom + 1) + hit.part
+
+
+@wp.func
+def code_at(
+    shapes: wp.array2d(dtype=Shape),
+    bounds: wp.array3d(dtype=wp.vec4),
+    starts: wp.array3d(dtype=wp.vec3),
+    state: World,
+    world: int,
+    at: wp.vec2,
+    ray: wp.vec3,
+) -> int:
+    """What is seen along a camera ray, as one number: the part's code, and above it that of its mirror image."""
+    hit = trace(shapes, bounds, starts, state.count, world, CAMERA, at, ray, 0.0, NOTHING)
+    image = mirror_image(shapes, bounds, starts, state, world, hit, at, ray)
+    return part_code(shapes, world, hit) + MIRROR_CODE * part_code(shapes, world, image)
+
+
+@wp.func
+def meet(
+    shapes: wp.array2d(dtype=Shape),
+    starts: wp.array3d(dtype=wp.vec3),
+    world: int,
+    view: int,
+    code: int,
+    ray: wp.vec3,
+) -> Hit:
+    """Where a ray from a view's point meets the geom of a part's code."""
+    hit = Hit()
+    hit.geom = code / 8 - 1
+    if code > 0:
+        shape = shapes[world, hit.geom]
+        hit = ray_shape(shape, starts[world, view, hit.geom], ray * shape.rotation)
+        hit.geom = code / 8 - 1
+    return hit
 
 
 @wp.kernel
@@ -1005,13 +1232,20 @@ def find(
     width: int,
     codes: wp.array3d(dtype=wp.int32),
 ):
-    """Which part of which geom is seen at each pixel corner."""
+    """What is seen at each pixel corner."""
     world, row, column = wp.tid()
     state = worlds[world]
     at = camera_point(state, float(column), float(row), height, width)
     ray = camera_ray(at, views[world, CAMERA].axes)
-    hit = trace(shapes, bounds, starts, state.count, world, CAMERA, at, ray, 0.0, NOTHING)
-    codes[world, row, column] = part_code(shapes, world, hit)
+    codes[world, row, column] = code_at(shapes, bounds, starts, state, world, at, ray)
+
+
+@wp.func
+def sample_offset(sample: int) -> wp.vec2:
+    """Where in a pixel, from its middle, the rasteriser takes its four samples."""
+    x = float(sample) * 0.25 - 0.375
+    y = float((2 * sample + 1 - sample / 2 + 4) % 4) * 0.25 - 0.375
+    return wp.vec2(x, y)
 
 
 @wp.kernel
@@ -1041,6 +1275,9 @@ def shade(
     y = float(row) + 0.5
     middle = camera_point(state, x, y, height, width)
     middle_ray = camera_ray(middle, axes)
+    up = wp.vec3(0.0, 0.0, 1.0)
+    if state.reflector >= 0:
+        up = upward(shapes[world, state.reflector].rotation)
 
     # The parts seen at the four samples. Where the corners agree, the samples do.
     code = codes[world, row, column]
@@ -1052,37 +1289,36 @@ def shade(
     )
     if mixed:
         for sample in range(4):
-            dx = float(sample) * 0.25 - 0.375
-            dy = float((sample * 2 + sample / 2) % 4) * 0.25 - 0.375
-            at = camera_point(state, x + dx, y + dy, height, width)
+            offset = sample_offset(sample)
+            at = camera_point(state, x + offset[0], y + offset[1], height, width)
             ray = camera_ray(at, axes)
-            hit = trace(shapes, bounds, starts, state.count, world, CAMERA, at, ray, 0.0, NOTHING)
-            seen[sample] = part_code(shapes, world, hit)
+            seen[sample] = code_at(shapes, bounds, starts, state, world, at, ray)
 
     total = wp.vec3(0.0, 0.0, 0.0)
     for sample in range(4):
-        weight = float(0.0)
-        for other in range(4):
-            if seen[other] == seen[sample]:
-                weight = weight + 0.25
-                if other < sample:
-                    weight = -1.0  # counted already
+        code = seen[sample]
+        weight = float(0.25)
+        # A plane, and what is behind everything, look the same from all samples.
+        if (
+            not mixed
+            or code == 0
+            or (code % 8 == 0 and shapes[world, code % MIRROR_CODE / 8 - 1].kind == PLANE)
+        ):
+            for other in range(4):
+                if other > sample and seen[other] == code:
+                    weight = weight + 0.25
+                elif other < sample and seen[other] == code:
+                    weight = -4.0  # counted already
         if weight > 0.0:
             at = middle
             ray = middle_ray
-            hit = Hit()
-            hit.geom = NOTHING
-            if seen[sample] >= 0:
-                geom = seen[sample] / 8
-                shape = shapes[world, geom]
-                hit = ray_shape(shape, starts[world, CAMERA, geom], ray * shape.rotation)
-                hit.geom = geom
-                if hit.distance <= 0.0 or hit.distance >= FAR:
-                    dx = float(sample) * 0.25 - 0.375
-                    dy = float((sample * 2 + sample / 2) % 4) * 0.25 - 0.375
-                    at = camera_point(state, x + dx, y + dy, height, width)
-                    ray = camera_ray(at, axes)
-                    hit = trace(shapes, bounds, starts, state.count, world, CAMERA, at, ray, 0.0, NOTHING)
+            if mixed:
+                at = camera_point(
+                    state, x + sample_offset(sample)[0], y + sample_offset(sample)[1], height, width
+                )
+                ray = camera_ray(at, axes)
+            hit = meet(shapes, starts, world, CAMERA, code % MIRROR_CODE, ray)
+            image = meet(shapes, starts, world, MIRROR, code / MIRROR_CODE, mirrored(ray, up))
             total = total + weight * pixel_colour(
                 shapes,
                 coats,
@@ -1097,8 +1333,10 @@ def shade(
                 state,
                 world,
                 hit,
+                image,
                 at,
                 ray,
+                middle_ray,
                 pixel,
             )
     for channel in range(3):
