@@ -554,8 +554,8 @@ def facet_of(patch: Patch) -> Facet:
     v1 = patch.v[2]
     a = (patch.u[0] - u0) / wp.max(u1 - u0, 1.0e-9)
     b = (patch.v[0] - v0) / wp.max(v1 - v0, 1.0e-9)
-    # The triangle's corners in (u, v). The cell is cut from (u1, v0) to (u0, v1); the lower half of a ball is drawn
-    # the other way round, and is cut from (u0, v0) to (u1, v1).
+    # The triangle's corners in (u, v). The cell is cut from (u1, v0) to (u0, v1); the lower half of a ball is
+    # drawn the other way round, and is cut from (u0, v0) to (u1, v1).
     first = wp.vec2(u0, v0)
     second = wp.vec2(u1, v0)
     third = wp.vec2(u0, v1)
@@ -863,7 +863,7 @@ def mirror_image(
     at: wp.vec2,
     ray: wp.vec3,
 ) -> Hit:
-    """What a camera ray that meets `hit` sees there in the mirror; only the upper side of a plane or box is one."""
+    """What a camera ray that meets `hit` sees mirrored there: only the upper side of a plane or box mirrors."""
     image = Hit()
     image.geom = NOTHING
     if hit.geom == state.reflector and (shapes[world, hit.geom].kind == PLANE or hit.part == 2):

@@ -1,0 +1,112 @@
+"""How far the `warp` renderer's pictures are from OpenGL's, task by task, in figures and in a picture."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pixelcontrol.envs.render import gl
+from pixelcontrol.envs.tasks import Task
+
+STRONG = 16  # a pixel that is off by more, of 255, counts as off
+_PANELS = 3  # states shown in the picture
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The pictures of one task's states by both renderers.
+
+    Attributes:
+        opengl: uint8 (states, height, width, 3).
+        warp: uint8, likewise.
+        warp_seconds: process time of one image by `warp`, drawn together with the others on one CPU core.
+    """
+
+    opengl: np.ndarray
+    warp: np.ndarray
+    warp_seconds: float
+
+    @property
+    def difference(self) -> np.ndarray:
+        """The absolute difference of each channel, uint8 (states, height, width, 3)."""
+        return np.abs(self.opengl.astype(np.int16) - self.warp).astype(np.uint8)
+
+    @property
+    def mean_difference(self) -> float:
+        """The mean absolute difference, of 255."""
+        return float(self.difference.mean())
+
+    @property
+    def off_fraction(self) -> float:
+        """The part of all pixels of which some channel is off by more than `STRONG`, in [0, 1]."""
+        return float((self.difference.max(axis=-1) > STRONG).mean())
+
+    def picture(self) -> np.ndarray:
+        """A few states, one per row, as OpenGL | warp | difference x4, in uint8 (height, width, 3)."""
+        few = slice(0, _PANELS)
+        amplified = np.minimum(4 * self.difference[few].astype(int), 255).astype(np.uint8)
+        rows = np.concatenate([self.opengl[few], self.warp[few], amplified], axis=2)
+        return np.concatenate(list(rows), axis=0)
+
+    def save(self, path: Path) -> None:
+        """Write `picture` as a PNG, each pixel twice as wide and high."""
+        import imageio.v3 as imageio
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        imageio.imwrite(path, self.picture().repeat(2, axis=0).repeat(2, axis=1))
+
+
+def compare(
+    task: Task, states: int = 200, image_size: tuple[int, int] = (84, 84), seed: int = 0
+) -> Comparison:
+    """Draw random states of a dm_control task with both renderers, on the CPU.
+
+    A state is what up to 50 frames of random actions leave of a new episode; every fourth starts one, so that
+    what an episode's start changes (a target's place, size, colour) is compared too.
+
+    Args:
+        task: a task of the suite or of manipulation.
+        states: how many, at least 1.
+        image_size: (height, width).
+        seed: of states and actions.
+
+    Raises:
+        ValueError: the task is neither of the suite nor of manipulation, or `warp` cannot draw it.
+        RuntimeError: there is no OpenGL here.
+    """
+    if task.source not in ("suite", "manipulation"):
+        raise ValueError(f"{task.name}: only dm_control's own tasks have an OpenGL picture to compare with")
+    gl.choose_opengl()
+    from pixelcontrol.envs.dmc import load_environment
+    from pixelcontrol.envs.render.opengl import OpenGLRenderer
+    from pixelcontrol.envs.render.scene import Scene
+    from pixelcontrol.envs.render.warp import WarpRenderer
+
+    environment = load_environment(task)
+    random = np.random.RandomState(seed)
+    environment.reset()
+    scene = Scene(environment.physics, task.camera)
+    control = environment.action_spec()
+    low, high = np.maximum(control.minimum, -1.0), np.minimum(control.maximum, 1.0)
+
+    rows = np.zeros((states, scene.payload_size), np.float32)
+    opengl = np.zeros((states, 3, *image_size), np.uint8)
+    for i in range(states):
+        if i % 4 == 0:
+            environment.reset()
+            reference = OpenGLRenderer(environment.physics, task.camera, image_size)
+        for _ in range(random.randint(51)):
+            environment.step(random.uniform(low, high))
+        scene.pack(environment.physics, rows[i])
+        reference.draw(opengl[i])
+    environment.close()
+
+    renderer = WarpRenderer(scene, states, image_size, "cpu")
+    renderer.images(rows)
+    start = time.process_time()
+    warp = renderer.images(rows).numpy()
+    seconds = (time.process_time() - start) / states
+    return Comparison(opengl.transpose(0, 2, 3, 1), warp.transpose(0, 2, 3, 1), seconds)
