@@ -14,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pixelcontrol.errors import RunError
+
 # Idle OpenMP threads must sleep, not spin: the worlds' processes need the cores. Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -119,7 +121,7 @@ def train(arguments: list[str]) -> int:
     given = vars(parser.parse_strictly(arguments))
     overrides = {name: given[name] for name in given.keys() & fields.keys()}
 
-    from pixelcontrol.train import Interrupted, NotFinite, choose_hardware
+    from pixelcontrol.train import Interrupted, choose_hardware
     from pixelcontrol.train import train as run_training
 
     if "resume" in given:
@@ -147,9 +149,6 @@ def train(arguments: list[str]) -> int:
     except Interrupted as stop:
         print(f"{stop}; continue with: pixelcontrol train --resume {run_dir}", file=sys.stderr)
         return stop.exit_status
-    except NotFinite as failure:
-        print(failure, file=sys.stderr)
-        return 1
     return 0
 
 
@@ -295,3 +294,6 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"pixelcontrol {arguments[0]}: {error}", file=sys.stderr)
         return 2
+    except (RunError, FloatingPointError, OSError) as error:
+        print(f"pixelcontrol {arguments[0]}: {error}", file=sys.stderr)
+        return 1

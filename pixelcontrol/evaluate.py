@@ -43,6 +43,7 @@ def evaluate(agent: Agent, env: Env, episodes: int, frame_stack: int) -> Evaluat
                 break
             env.send(agent.act_greedily(observation).cpu().numpy())
             step = env.receive()
-            total += np.where(running, step.reward, 0.0)
+            # A row that is `first` here means that the world failed and starts its episode again.
+            total = np.where(step.first, 0.0, total + np.where(running, step.reward, 0.0))
         returns.extend(total)
     return Evaluation(np.array(returns[:episodes]), np.stack(video))

@@ -116,9 +116,13 @@ class DeterministicActor(nn.Module):
         self.trunk = projection(feature_count, feature_dim)
         self.policy = mlp(feature_dim, hidden_dim, action_dim)
 
+    def raw(self, features: Tensor) -> Float32[Tensor, "batch action"]:
+        """Return the mean action for (batch, feature_count) features, before tanh bounds it."""
+        return self.policy(self.trunk(features)).float()
+
     def forward(self, features: Tensor) -> Float32[Tensor, "batch action"]:
-        """Return the mean action for (batch, feature_count) features."""
-        return self.policy(self.trunk(features)).float().tanh()
+        """Return the mean action, in [-1, 1]."""
+        return self.raw(features).tanh()
 
 
 class StochasticActor(nn.Module):

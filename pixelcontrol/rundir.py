@@ -7,8 +7,10 @@ import os
 import socket
 from pathlib import Path
 
+from pixelcontrol.errors import RunError
 
-class RunBusy(Exception):
+
+class RunBusy(RunError):
     """Another process trains in this directory: names it."""
 
 

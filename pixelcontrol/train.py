@@ -25,6 +25,8 @@ from pixelcontrol.config import AGENTS, Config
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.make import make_env
 from pixelcontrol.envs.tasks import find_task
+from pixelcontrol.envs.vector import WorkerError
+from pixelcontrol.errors import RunError
 from pixelcontrol.evaluate import evaluate
 from pixelcontrol.experiments.figures import run_curve
 from pixelcontrol.learner import Learner, choose_precision
@@ -54,7 +56,7 @@ class Interrupted(Exception):
         self.exit_status = 128 + number
 
 
-class NotFinite(Exception):
+class NotFinite(RunError):
     """A loss or an action became NaN or infinite; the evidence is saved, the last checkpoint untouched."""
 
 
@@ -234,8 +236,9 @@ class Run:
                 # an update that leaves out a network leaves that network's last metrics as they were
                 self.metrics |= self.learner.update(counters.agent_step, counters.update)
                 counters.update += 1
+            step = self.env.receive()
             counters.agent_step += acting
-            self._take(self.env.receive(), speed)
+            self._take(step, speed)
             now = time.monotonic()
             counters.seconds = now - started
             if now - window_started > SPEED_WINDOW_SECONDS or self.frame < loop.seed_frames:
@@ -385,6 +388,8 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
     Raises:
         ValueError: the configuration cannot run on this machine.
         Interrupted, NotFinite: see `Run.train`.
+        WorkerError, FloatingPointError: a world failed beyond mending; everything is saved.
+        CheckpointError, RunBusy: the directory holds no usable checkpoint, or another process trains in it.
     """
     machine.prepare_process()
     hardware = choose_hardware(config)
@@ -402,6 +407,9 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
         previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             run.train()
+        except (WorkerError, FloatingPointError):
+            run.save()
+            raise
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)

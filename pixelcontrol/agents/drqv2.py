@@ -45,6 +45,13 @@ class DrQV2Settings:
     stddev_clip: float = setting(
         0.3, "bound of the noise in both losses; exploration is not clipped", "Table 2, official code"
     )
+    saturation_penalty: float = setting(
+        0.0,
+        "weight of the squared mean action before tanh, in the actor's loss; keeps an actor with a high learning "
+        "rate from saturating, where tanh has no gradient and the seed is dead",
+        "departure; 0 is the paper's",
+        low=0.0,
+    )
     exploration_steps: int = setting(
         2_000, "agent steps with uniformly random actions at the start", "Table 2"
     )
@@ -156,8 +163,10 @@ class DrQV2:
 
     def update_actor(self, features: Tensor, std: Float32[Tensor, ""]) -> dict[str, Tensor]:
         """Minimise Eq. 2 with respect to the actor alone."""
-        action = noisy_action(self.actor(features), std, self.generator, self.settings.stddev_clip)
-        loss = -torch.minimum(*self.critic(features, action)).mean()
+        raw = self.actor.raw(features)
+        action = noisy_action(raw.tanh(), std, self.generator, self.settings.stddev_clip)
+        value = torch.minimum(*self.critic(features, action)).mean()
+        loss = self.settings.saturation_penalty * raw.square().mean() - value
         self.actor_optimiser.zero_grad(set_to_none=True)
         # The critic is a judge here: its own gradients are neither wanted nor computed.
         loss.backward(inputs=list(self.actor.parameters()))

@@ -27,6 +27,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from pixelcontrol.envs.worker import BEGIN, HOLD, OBSERVED, READY, STEP, UNOBSERVED, Rows, advance, serve
+from pixelcontrol.errors import RunError
 from pixelcontrol.types import Renderer, TimeStep, World, WorldSpec
 
 _log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ MAX_FAULTS = 3
 """Faults of one worker, with no episode finished in between, that are mended; the next one ends the run."""
 
 
-class WorkerError(RuntimeError):
+class WorkerError(RunError):
     """Worlds cannot be built or fail again and again; the message names them and holds the original traceback."""
 
 
