@@ -229,7 +229,14 @@ def update_targets(model: SACModel) -> None:
 class SAC:
     """The agent: a `SACModel` that learns from images as they are."""
 
-    metric_names: tuple[str, ...] = ("critic_loss", "actor_loss", "q_mean", "target_mean", "entropy", "temperature")
+    metric_names: tuple[str, ...] = (
+        "critic_loss",
+        "actor_loss",
+        "q_mean",
+        "target_mean",
+        "entropy",
+        "temperature",
+    )
 
     def __init__(
         self,

@@ -41,11 +41,13 @@ def make(seed=1, size=16, **changes):
     return SAC((9, size, size), ACTIONS, SACSettings(**SMALL | changes), device=CPU, seed=seed)
 
 
-def test_two_updates_equal_the_naive_ones():
-    agent = with_random_biases(make(log_std_min=-2.0))
+def test_three_updates_equal_the_naive_ones():
+    # a long step of the temperature, or its own moments would not show
+    agent = with_random_biases(make(log_std_min=-2.0, temperature_learning_rate=0.05))
     naive = NaiveAgent(agent, agent.model.settings)
-    for turn in (0, 1):
-        batch = batch_of(turn)
+    for update in range(3):
+        turn = update % 2
+        batch = batch_of(update)
         g = copied_generator(agent)
         noise = [torch.randn(BATCH, ACTIONS, generator=g) for _ in range(2)]
         delayed = turn == 0
