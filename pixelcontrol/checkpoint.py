@@ -1,8 +1,8 @@
 """Checkpoints: all that a run needs to continue, written so that a kill at any moment loses none of it.
 
     run/checkpoint/
-      00000001-images-0.bin     images of the replay, in the order in which they were added: each save writes
-      00000002-images-0.bin     only the rows added since the one before, so its cost does not grow with the ring
+      00000001-images-0.bin     images of the replay from row 0 on, as the file's name says
+      00000002-images-500.bin   each save writes only the rows added since, so the ring's size costs nothing
       00000001-state.pt
       00000001.json             the manifest: name, size and SHA-256 of every file of this checkpoint
       00000002-state.pt
@@ -39,6 +39,7 @@ import torch
 from torch import Tensor
 
 from pixelcontrol import __version__
+from pixelcontrol.errors import RunError
 from pixelcontrol.replay import Replay
 from pixelcontrol.storage import available_ram_bytes
 
@@ -75,7 +76,7 @@ REFUSALS = (
 )
 
 
-class CheckpointError(Exception):
+class CheckpointError(RunError):
     """A checkpoint cannot be used: says where it lies, why, and what to do."""
 
     def __init__(self, path: Path, reason: str, remedy: str) -> None:
@@ -83,7 +84,7 @@ class CheckpointError(Exception):
         self.path, self.reason, self.remedy = path, reason, remedy
 
 
-class CheckpointNotSaved(Exception):
+class CheckpointNotSaved(RunError):
     """The disk did not take a checkpoint. The earlier ones are intact, and training can go on."""
 
 
@@ -266,15 +267,16 @@ class Checkpoints:
         images = [part for part in self._images if part.end_row > oldest_row]
         if not all((self.directory / part.file.name).exists() for part in images):
             images = []  # deleted while training went on: all is written anew
-        unwritten = range(images[-1].end_row if images else oldest_row, replay.rows_added)
-        row_bytes = replay.images[0].nbytes
-        step = max(1, IMAGE_FILE_BYTES // row_bytes)
-        for number, first_row in enumerate(unwritten[::step]):
-            end_row = min(first_row + step, unwritten.stop)
-            slots = torch.arange(first_row, end_row, device=replay.images.device) % replay.rows
-            block = replay.images[slots].cpu().flatten().numpy()
-            file = self._write(f"{generation:08d}-images-{number}.bin", block.data)
-            images.append(_Images(first_row, end_row, file))
+        row = images[-1].end_row if images else oldest_row
+        most_rows = max(1, IMAGE_FILE_BYTES // replay.images[0].nbytes)
+        while row < replay.rows_added:
+            # a file ends where the ring does: what it holds is one piece of memory, and needs no copy on a CPU
+            slot = row % replay.rows
+            count = min(most_rows, replay.rows - slot, replay.rows_added - row)
+            block = replay.images[slot : slot + count].cpu().flatten().numpy()
+            file = self._write(f"{generation:08d}-images-{row}.bin", block.data)
+            images.append(_Images(row, row + count, file))
+            row += count
         return tuple(images)
 
     def _write(self, name: str, data: memoryview) -> _File:
@@ -341,23 +343,26 @@ class Checkpoints:
         if manifest.images:
             row = min(row, manifest.images[0].first_row)
         for part in manifest.images:
-            size = (part.end_row - part.first_row) * replay.images[0].nbytes
-            if part.first_row != row or part.file.size != size:
+            slot = row % replay.rows
+            place = replay.images[slot : slot + part.end_row - row]
+            if part.first_row != row or part.file.size != place.nbytes or not place.nbytes:
                 raise _Damaged(f"{part.file.name} holds other rows than its place in the replay needs")
             data = torch.frombuffer(self._read_whole(part.file), dtype=torch.uint8)
-            slots = torch.arange(part.first_row, part.end_row) % replay.rows
-            replay.images[slots.to(replay.images.device)] = data.view(-1, *shape[1:]).to(replay.images.device)
+            place.copy_(data.view(place.shape))
             row = part.end_row
         if row != content["replay"]["rows_added"]:
             raise _Damaged(f"{_manifest_name(manifest.generation)} names too few images")
         replay.load_state_dict(content["replay"])
 
-    def _read(self, name: str, largest: int) -> bytes:
+    def _read(self, name: str, largest: int) -> bytearray:
         try:
-            size = (self.directory / name).stat().st_size
-            if size > largest:
-                raise _Damaged(f"{name} has {size} bytes, and {largest} are the most that it can have")
-            return (self.directory / name).read_bytes()
+            with (self.directory / name).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > largest:
+                    raise _Damaged(f"{name} has {size} bytes, and {largest} are the most that it can have")
+                data = bytearray(size)
+                file.readinto(data)
+                return data
         except OSError as error:
             raise _Damaged(f"{name} cannot be read: {error.strerror}") from error
 
@@ -366,7 +371,7 @@ class Checkpoints:
         data = self._read(file.name, min(file.size, available_ram_bytes()))
         if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
             raise _Damaged(f"{file.name} has other content than was saved")
-        return bytearray(data)
+        return data
 
 
 def _manifest_name(generation: int) -> str:
