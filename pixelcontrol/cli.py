@@ -265,6 +265,101 @@ def bench(arguments: list[str]) -> int:
     return 0
 
 
+def compare_renderers(arguments: list[str]) -> int:
+    """Compare the two renderers' pictures of a task."""
+    parser = Parser(
+        prog="pixelcontrol compare-renderers",
+        description="Draw random states of a task with both renderers; say how far they are apart.",
+    )
+    parser.add_argument("task", help="a dm_control task from `pixelcontrol tasks`")
+    parser.add_argument("--states", type=number, default=200, help="how many")
+    parser.add_argument("--image-size", type=number, default=84, help="height and width, pixels")
+    parser.add_argument("--out", type=Path, default=None, help="picture to write; TASK.png when left out")
+    given = parser.parse_strictly(arguments)
+    from pixelcontrol.envs.render.compare import STRONG, compare
+    from pixelcontrol.envs.tasks import find_task
+
+    found = compare(find_task(given.task), given.states, (given.image_size, given.image_size))
+    out = given.out or Path(f"{given.task}.png")
+    found.save(out)
+    print(
+        f"{given.task}: mean absolute difference {found.mean_difference:.2f}/255, {found.off_fraction:.2%} of "
+        f"pixels off by more than {STRONG}, warp {found.warp_seconds * 1e3:.2f} ms per image of CPU time, over "
+        f"{given.states} states -> {out} (OpenGL | warp | difference x4)"
+    )
+    return 0
+
+
+def sweep(arguments: list[str]) -> int:
+    """Run many tasks, agents and seeds."""
+    from pixelcontrol.config import AGENTS, setting_fields
+
+    parser = Parser(
+        prog="pixelcontrol sweep",
+        description="Run tasks x agents x seeds; started again after anything, it goes on (docs/sweeps.md).",
+    )
+    parser.add_argument("--tasks", nargs="+", required=True, help="names, or easy, medium, hard, all")
+    parser.add_argument("--agents", nargs="+", default=["drqv2"], help="names, each alone or as agent:preset")
+    parser.add_argument("--seeds", default="1-3", help="such as 1-3 or 0,4,7")
+    parser.add_argument("--out", type=Path, required=True, help="directory of the run directories")
+    parser.add_argument("--jobs", type=number, default=0, help="runs at a time; 0 takes what fits")
+    parser.add_argument("--ray", metavar="ADDRESS|local", default=None, help="run on a Ray cluster")
+    parser.add_argument("--cpus-per-run", type=float, default=2.0, help="cores that Ray keeps for a run")
+    parser.add_argument("--gpus-per-run", type=float, default=0.0, help="GPUs that Ray keeps for a run")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
+    fields = {name: item for agent in AGENTS for name, item in setting_fields(agent).items()}
+    group = parser.add_argument_group("settings for all runs")
+    for item in fields.values():
+        _add_setting(group, item)
+    given = vars(parser.parse_strictly(arguments))
+    from pixelcontrol.experiments.sweep import Stopped
+    from pixelcontrol.experiments.sweep import sweep as run_sweep
+
+    try:
+        return run_sweep(
+            given["tasks"],
+            given["agents"],
+            given["seeds"],
+            given["out"],
+            {name: given[name] for name in given.keys() & fields.keys()},
+            parallel=given["jobs"],
+            ray=given["ray"],
+            cpus_per_run=given["cpus_per_run"],
+            gpus_per_run=given["gpus_per_run"],
+            dry_run=given["dry_run"],
+        )
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        return 1
+
+
+def plot(arguments: list[str]) -> int:
+    """Draw the paper's figures from runs."""
+    parser = Parser(
+        prog="pixelcontrol plot", description="Draw figures from the CSVs of runs (docs/figures.md)."
+    )
+    parser.add_argument("runs", nargs="+", type=Path, help="run directories, folders of them, or tidy CSVs")
+    parser.add_argument("--out", type=Path, default=Path("figures"), help="folder for PNG, SVG and CSV")
+    given = parser.parse_strictly(arguments)
+    from pixelcontrol.experiments.figures import write_figures
+
+    for path in write_figures(given.runs, given.out):
+        print(path)
+    return 0
+
+
+def report(arguments: list[str]) -> int:
+    """Write one page about runs."""
+    parser = Parser(prog="pixelcontrol report", description="Write one self-contained page about runs.")
+    parser.add_argument("runs", nargs="+", type=Path, help="run directories, or folders of them")
+    parser.add_argument("-o", "--out", type=Path, default=Path("report.html"), help="page to write")
+    given = parser.parse_strictly(arguments)
+    from pixelcontrol.experiments.report import write_report
+
+    print(write_report(given.runs, given.out))
+    return 0
+
+
 BENCHMARKS = ("update", "replay", "env", "train")
 VERBS = {
     "train": train,
@@ -273,6 +368,10 @@ VERBS = {
     "tasks": tasks,
     "doctor": doctor,
     "bench": bench,
+    "compare-renderers": compare_renderers,
+    "sweep": sweep,
+    "plot": plot,
+    "report": report,
 }
 
 

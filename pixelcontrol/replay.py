@@ -86,6 +86,8 @@ class Replay:
         # The device's copy of (starts_removed % size, number of starts), which sampling reads.
         self.drawable = torch.zeros(2, dtype=torch.int64, device=home)
         self.starts_in_row = np.zeros(self.rows, dtype=np.int64)
+        # Adding rows reads no device memory, so that it never waits for updates under way.
+        self.first_on_host = np.zeros((self.rows, self.worlds), dtype=bool)
         self.rows_added = 0
         self.starts_added = 0
         self.starts_removed = 0
@@ -110,6 +112,7 @@ class Replay:
         self.reward[slot] = torch.from_numpy(step.reward)
         self.discount[slot] = torch.from_numpy(step.discount)
         self.first[slot] = torch.from_numpy(step.first)
+        self.first_on_host[slot] = step.first
         self.rows_added += 1
         if row >= self.n_step:
             self._admit_starts(row - self.n_step)
@@ -124,10 +127,12 @@ class Replay:
     def _admit_starts(self, row: int) -> None:
         """Make `row` drawable in every world in which the next row belongs to the same episode."""
         slot, following = row % self.rows, (row + 1) % self.rows
-        worlds = (~self.first[following]).nonzero().squeeze(1)
+        worlds = np.flatnonzero(~self.first_on_host[following])
         count = len(worlds)
-        places = (self.starts_added + torch.arange(count, device=self.starts.device)) % len(self.starts)
-        self.starts[places] = slot * self.worlds + worlds
+        places = (self.starts_added + np.arange(count)) % len(self.starts)
+        self.starts[torch.from_numpy(places)] = torch.from_numpy(slot * self.worlds + worlds).to(
+            self.starts.device
+        )
         self.starts_in_row[slot] = count
         self.starts_added += count
 
@@ -200,6 +205,7 @@ class Replay:
         for name in ("action", "reward", "discount", "first", "starts"):
             getattr(self, name).copy_(state[name])
         self.starts_in_row[:] = state["starts_in_row"].numpy()
+        self.first_on_host[:] = state["first"].cpu().numpy()
         for name in ("rows_added", "starts_added", "starts_removed", "oldest_start_row"):
             setattr(self, name, state[name])
         self.drawable.copy_(torch.tensor([self.starts_removed % len(self.starts), len(self)]))

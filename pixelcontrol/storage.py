@@ -31,12 +31,12 @@ class Storage:
 def available_ram_bytes() -> int:
     """Return the memory that can still be taken: the system's, or this container's limit if that is tighter."""
     available = psutil.virtual_memory().available
-    for limit, usage in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        if Path(limit).exists() and (text := Path(limit).read_text().strip()) != "max":
-            available = min(available, int(text) - int(Path(usage).read_text()))
+    group = Path("/sys/fs/cgroup")
+    if (group / "memory.max").exists() and (limit := (group / "memory.max").read_text().strip()) != "max":
+        # files that were read lately count as used, but are given up on demand
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        used = int((group / "memory.current").read_text()) - int(statistics["inactive_file"])
+        available = min(available, int(limit) - used)
     return available
 
 

@@ -1,6 +1,6 @@
 """What all tests share: checked shapes, one thread, and the same random numbers at every run.
 
-The import hook must come before anything imports `pixelcontrol`: from then on every annotated function checks
+The import hook must come before anything else imports `pixelcontrol`: from then on every annotated function checks
 the shapes and dtypes of what it is given and of what it returns.
 """
 
@@ -10,6 +10,9 @@ from jaxtyping import install_import_hook
 
 # cuBLAS reads it once, before a test can ask for repeatable sums.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+# Warp reads the source of its kernels, which the hook would have rewritten.
+import pixelcontrol.envs.render.kernels  # noqa: E402, F401
 
 install_import_hook("pixelcontrol", "typechecking.check")
 
