@@ -302,13 +302,13 @@ def _bar(colour: str, start: float, end: float) -> str:
 
 
 def _policy_section(runs: Sequence[Run], colours: Mapping[str, str]) -> str:
-    """For each task and agent, the video of the seed whose final return is the median of those filmed."""
+    """For each task and agent, the video of the seed whose final return is the (lower) median."""
     cards = []
     for (agent, task), group in sorted(groups(runs).items(), key=lambda item: item[0][1]):
         filmed = [run for run in group if _video(run).exists()]
         if not filmed:
             continue
-        run = sorted(filmed, key=lambda run: run.episode_return[-1])[len(filmed) // 2]
+        run = sorted(filmed, key=lambda run: run.episode_return[-1])[(len(filmed) - 1) // 2]
         settings = (run.config or {}).get("settings", {})
         size = settings.get("image_size", 84)
         canvas = f'<canvas width="{size}" height="{size}"></canvas>' * settings.get("frame_stack", 3)
