@@ -15,7 +15,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 
 ## Train an agent from pixels on this machine's CPU in a quarter of an hour; curve and video in runs/demo-SEED.
 demo: install
-	$(BIN)/pixelcontrol train cartpole_swingup --preset quick --seed $(SEED) --out runs/demo-$(SEED)
+	$(BIN)/pixelcontrol train cheetah_run --preset quick --seed $(SEED) --out runs/demo-$(SEED)
 
 ## All checks and tests.
 test: check
