@@ -99,8 +99,8 @@ def read_runs(paths: Iterable[Path | str]) -> list[Run]:
         paths: run directories, directories that hold some at any depth, or CSV files with `EVAL_COLUMNS`.
 
     Raises:
-        FileNotFoundError: nothing at a path holds evaluations.
-        ValueError: a broken line, frames that do not rise, or one seed that comes twice.
+        ValueError: nothing at a path holds evaluations, a broken line, frames that do not rise, or one seed that
+            comes twice.
     """
     files = {file.resolve(): file for path in paths for file in _eval_files(Path(path))}
     runs = [run for file in files.values() for run in _runs_in(file)]
@@ -157,7 +157,7 @@ def _eval_files(path: Path) -> list[Path]:
     candidates = sorted(path.rglob("*.csv")) if path.is_dir() else [path] if path.exists() else []
     found = [file for file in candidates if _has_evaluations(file)]
     if not found:
-        raise FileNotFoundError(
+        raise ValueError(
             f"{path} holds no evaluations: expected a run directory, a directory of run directories, or a CSV "
             f"file with the columns {', '.join(EVAL_COLUMNS)}"
         )

@@ -139,7 +139,8 @@ def plan(
     Raises:
         ValueError: an agent, preset, task or setting does not exist or cannot be; nothing has been started.
     """
-    settings = tuple(word for name, value in overrides.items() for word in (flag(name), _spell(value)))
+    # sorted, so that the same sweep is known again however its settings were ordered
+    settings = tuple(word for name in sorted(overrides) for word in (flag(name), _spell(overrides[name])))
     jobs = []
     for seed, task, word in product(seeds, tasks, agents):
         agent, _, preset = word.partition(":")

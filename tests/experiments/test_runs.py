@@ -90,9 +90,9 @@ def test_frames_that_do_not_rise_are_refused(write_run):
 
 
 def test_nothing_to_read_is_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no evaluations"):
+    with pytest.raises(ValueError, match="holds no evaluations"):
         read_runs([tmp_path / "absent"])
-    with pytest.raises(FileNotFoundError, match="holds no evaluations"):
+    with pytest.raises(ValueError, match="holds no evaluations"):
         read_runs([tmp_path])
 
 

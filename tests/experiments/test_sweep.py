@@ -93,7 +93,7 @@ def test_a_plan_completes_comparisons_early(tmp_path):
 
 
 def test_overrides_are_spelt_as_the_command_line_reads_them(tmp_path):
-    (job,) = plan(["toy_reach"], ["drqv2"], [0], tmp_path, {"batch_size": 32, "keep_replay": False})
+    (job,) = plan(["toy_reach"], ["drqv2"], [0], tmp_path, {"keep_replay": False, "batch_size": 32})
     assert job.settings == ("--batch-size", "32", "--keep-replay", "no")
 
 
