@@ -559,7 +559,12 @@ def facet_of(patch: Patch) -> Facet:
     first = wp.vec2(u0, v0)
     second = wp.vec2(u1, v0)
     third = wp.vec2(u0, v1)
-    if patch.kind == SPHERE and patch.sign < 0.0:
+    if patch.kind == SPHERE and v1 > 0.499 * wp.pi:
+        third = wp.vec2(u0, v1)  # the pole
+    elif patch.kind == DISK and v0 == 0.0:
+        second = wp.vec2(u1, v1)  # the first is the middle
+        third = wp.vec2(u0, v1)
+    elif patch.kind == SPHERE and patch.sign < 0.0:
         third = wp.vec2(u1, v1)
         if b > a:
             second = wp.vec2(u0, v1)

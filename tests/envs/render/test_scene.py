@@ -1,0 +1,115 @@
+"""A row holds the moment it was packed in, and packing leaves the task alone."""
+
+import pickle
+import subprocess
+import sys
+
+import mujoco
+import numpy as np
+import pytest
+from dm_control import suite
+
+from pixelcontrol.envs.render.scene import CAMERA_SIZE, GEOM_SIZE, LIGHT_SIZE, Scene
+
+
+def load(domain, task):
+    environment = suite.load(domain, task, task_kwargs={"random": 3})
+    environment.reset()
+    return environment
+
+
+def pack(scene, physics):
+    row = np.zeros(scene.payload_size, np.float32)
+    scene.pack(physics, row)
+    return row
+
+
+def geoms_of(scene, row):
+    first = 1 + CAMERA_SIZE + LIGHT_SIZE * len(scene.lights.shadow)
+    return row[first:].reshape(-1, GEOM_SIZE)[: int(row[0])]
+
+
+def test_geoms_are_where_physics_has_them():
+    environment = load("cheetah", "run")
+    scene = Scene(environment.physics, 0)
+    environment.step(np.ones(6))
+    geoms = geoms_of(scene, pack(scene, environment.physics))
+    model, data = environment.physics.model, environment.physics.data
+    bodies = geoms[1:]  # the floor, first, is moved along with the camera
+    np.testing.assert_array_equal(bodies[:, 0], model.geom_type[1:])
+    np.testing.assert_allclose(bodies[:, 7:10], data.geom_xpos[1:], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(bodies[:, 10:19], data.geom_xmat[1:], rtol=1e-6, atol=1e-6)
+
+
+def test_a_camera_follows_its_body():
+    environment = load("cheetah", "run")
+    scene = Scene(environment.physics, 0)
+    before = pack(scene, environment.physics)[1:4]
+    for _ in range(50):
+        environment.step(np.ones(6))
+    after = pack(scene, environment.physics)[1:4]
+    np.testing.assert_allclose(after, environment.physics.data.cam_xpos[0], rtol=1e-5)
+    assert abs(after[0] - before[0]) > 0.01
+
+
+def test_what_an_episode_changes_in_the_model_is_in_the_row():
+    environment = load("reacher", "easy")
+    scene = Scene(environment.physics, 0)
+    places = set()
+    for _ in range(3):
+        environment.reset()
+        geoms = geoms_of(scene, pack(scene, environment.physics))
+        x, y, _ = environment.physics.named.data.geom_xpos["target"]
+        assert np.isclose(geoms[:, 7:9], [x, y], atol=1e-6).all(axis=1).any()
+        places.add((x, y))
+    assert len(places) == 3
+    environment.physics.named.model.geom_rgba["target"] = 0.1, 0.2, 0.3, 1
+    environment.physics.named.model.geom_size["target", 0] = 0.123
+    target = geoms_of(scene, pack(scene, environment.physics))
+    assert (np.isclose(target[:, 19:22], [0.1, 0.2, 0.3]).all(axis=1) & np.isclose(target[:, 4], 0.123)).any()
+
+
+def test_sites_and_tendons_are_geoms():
+    environment = load("ball_in_cup", "catch")
+    scene = Scene(environment.physics, 0)
+    capsules = geoms_of(scene, pack(scene, environment.physics))[:, 0] == mujoco.mjtGeom.mjGEOM_CAPSULE
+    string = capsules.sum() - (environment.physics.model.geom_type == mujoco.mjtGeom.mjGEOM_CAPSULE).sum()
+    assert string in (1, 30)  # taut, or hanging
+
+
+def test_packing_leaves_the_model_alone():
+    environment = load("finger", "turn_hard")
+    model = environment.physics.model.ptr
+    before = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, before)
+    pack(Scene(environment.physics, 0), environment.physics)
+    after = np.empty_like(before)
+    mujoco.mj_saveModel(model, None, after)
+    np.testing.assert_array_equal(before, after)
+
+
+def test_a_scene_survives_pickling():
+    environment = load("walker", "run")
+    scene = Scene(environment.physics, 0)
+    copy = pickle.loads(pickle.dumps(scene))
+    np.testing.assert_array_equal(pack(copy, environment.physics), pack(scene, environment.physics))
+
+
+def test_a_camera_has_an_id_or_a_name():
+    environment = load("cheetah", "run")
+    by_name, by_id = Scene(environment.physics, "back"), Scene(environment.physics, 1)
+    np.testing.assert_array_equal(pack(by_name, environment.physics), pack(by_id, environment.physics))
+    for unknown in (2, -1, "front"):
+        with pytest.raises(ValueError, match=r"this task has 0 \(side\), 1 \(back\)"):
+            Scene(environment.physics, unknown)
+
+
+def test_what_cannot_be_drawn_is_said_at_once():
+    with pytest.raises(ValueError, match="shows a skin, which only renderer 'opengl' draws"):
+        Scene(load("dog", "stand").physics, 0)
+
+
+def test_a_worker_needs_neither_torch_nor_warp():
+    code = "import sys, pixelcontrol.envs.render.scene; print({'torch', 'warp', 'OpenGL'} & set(sys.modules))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "set()"
