@@ -31,19 +31,25 @@ from pixelcontrol.types import Transitions, Update
 class DrQV2Settings:
     """What can be chosen about the agent. Defaults are Table 2 of the paper."""
 
-    learning_rate: float = setting(1e-4, "Adam's step size, for all networks", "Table 2")
-    critic_tau: float = setting(0.01, "rate at which the target critic follows the critic", "Table 2")
-    feature_dim: int = setting(50, "width of the trunks' output", "Table 2")
-    hidden_dim: int = setting(1024, "width of the hidden layers", "Table 2")
-    stddev_initial: float = setting(1.0, "exploration noise at the start", "Table 2")
-    stddev_final: float = setting(0.1, "exploration noise after the decay", "Table 2")
+    learning_rate: float = setting(1e-4, "Adam's step size, for all networks", "Table 2", low=0.0)
+    critic_tau: float = setting(
+        0.01, "rate at which the target critic follows the critic", "Table 2", low=0.0, high=1.0
+    )
+    feature_dim: int = setting(50, "width of the trunks' output", "Table 2", low=1)
+    hidden_dim: int = setting(1024, "width of the hidden layers", "Table 2", low=1)
+    stddev_initial: float = setting(1.0, "exploration noise at the start", "Table 2", low=0.0)
+    stddev_final: float = setting(0.1, "exploration noise after the decay", "Table 2", low=0.0)
     stddev_duration: int = setting(
         500_000,
         "agent steps over which the noise decays; easy tasks 100k, hard tasks 2M",
         "Table 2; the unit, agent steps, is the official code's",
+        low=1,
     )
     stddev_clip: float = setting(
-        0.3, "bound of the noise in both losses; exploration is not clipped", "Table 2, official code"
+        0.3,
+        "bound of the noise in both losses; exploration is not clipped",
+        "Table 2, official code",
+        low=0.0,
     )
     saturation_penalty: float = setting(
         0.0,
@@ -53,11 +59,13 @@ class DrQV2Settings:
         low=0.0,
     )
     exploration_steps: int = setting(
-        2_000, "agent steps with uniformly random actions at the start", "Table 2"
+        2_000, "agent steps with uniformly random actions at the start", "Table 2", low=0
     )
-    shift_pad: int = setting(4, "random shifts of up to this many pixels each way", "section 3.1")
-    conv_filters: int = setting(32, "channels of each convolution", "SAC-AE's encoder, section 3.1")
-    conv_strides: tuple[int, ...] = setting((2, 1, 1, 1), "strides of the 3x3 convolutions", "as above")
+    shift_pad: int = setting(4, "random shifts of up to this many pixels each way", "section 3.1", low=0)
+    conv_filters: int = setting(32, "channels of each convolution", "SAC-AE's encoder, section 3.1", low=1)
+    conv_strides: tuple[int, ...] = setting(
+        (2, 1, 1, 1), "strides of the 3x3 convolutions", "as above", low=1
+    )
 
 
 class DrQV2:

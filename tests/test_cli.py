@@ -1,0 +1,122 @@
+"""The command line as people meet it: help, mistakes, and the verbs on a finished run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pixelcontrol.cli import VERBS, main
+
+TINY_RUN = (  # noqa: SIM905
+    "train toy_reach --frames 200 --envs 2 --workers 1 --image-size 24 --batch-size 4 --hidden-dim 8 "
+    "--conv-filters 4 --seed-frames 100 --exploration-steps 20 --eval-every-frames 100 --eval-episodes 2 "
+    "--device cpu"
+).split()
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "a run ä"
+    assert main([*TINY_RUN, "--out", str(path)]) == 0
+    return path
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    assert "usage" in capsys.readouterr().out
+
+
+def test_help_of_train_gives_default_and_source(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "--learning-rate X" in words
+    assert "(default: 0.0001; Table 2)" in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("trian", "did you mean 'train'"),
+        ("train cheetha_run", "'cheetah_run'"),
+        ("train cheetah_run --agent drqv1", "did you mean 'drqv2'"),
+        ("train cheetah_run --batch-sise 3", "did you mean --batch-size"),
+        ("train cheetah_run --batch-size many", "'many'"),
+        ("train cheetah_run --batch-size 2.5", "expected a whole number, got '2.5'"),
+        ("train cheetah_run --renderer wrap", "did you mean 'warp'"),
+        ("train cheetah_run --device gpu", "--device 'gpu' is unknown"),
+        ("train cheetah_run --precision tf32 --device cpu", "tf32 exists on NVIDIA GPUs only"),
+        ("train", "which task?"),
+        ("train --resume nowhere", "holds no run"),
+        ("eval nowhere", "holds no run"),
+        ("play nowhere --video film.avi", "must end in .mp4 or .gif"),
+        ("bench uptade", "did you mean 'update'"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line_and_creates_nothing(
+    arguments: str,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(arguments.split())
+    except SystemExit as ended:
+        status = ended.code
+    said = capsys.readouterr().err
+    assert status == 2
+    assert words in said
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_can_be_evaluated_and_filmed(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", str(run_dir), "--episodes", "3"]) == 0
+    assert "over 3 episodes, renderer warp, frame 200" in capsys.readouterr().out
+    for name in ("film.mp4", "film.gif"):
+        assert main(["play", str(run_dir), "--video", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_a_run_is_not_overwritten(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TINY_RUN, "--out", str(run_dir)]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+
+
+def test_a_finished_run_resumes_to_nothing(run_dir: Path) -> None:
+    before = (run_dir / "train.csv").read_text(), (run_dir / "eval.csv").read_text()
+    assert main(["train", "--resume", str(run_dir)]) == 0
+    assert ((run_dir / "train.csv").read_text(), (run_dir / "eval.csv").read_text()) == before
+
+
+def test_settings_cannot_change_on_resume(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume", str(run_dir), "--batch-size", "8"]) == 2
+    assert "batch_size was given" in capsys.readouterr().err
+
+
+def test_tasks_lists_the_papers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tasks"]) == 0
+    shown = capsys.readouterr().out
+    assert "reach_duplo" in shown
+    assert "n_step=1 batch_size=512" in shown
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    code = "import sys, pixelcontrol.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,114 @@
+"""Which choice wins, and how a wrong one is answered."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from pixelcontrol.config import AGENTS, LoopSettings, read_config, resolve, setting_fields
+from pixelcontrol.envs.tasks import PAPER_TASKS
+
+
+def test_the_paper_preset_is_table_2() -> None:
+    config, _ = resolve("acrobot_swingup")
+    loop, agent = config.loop, config.agent_settings
+    assert (loop.replay_capacity, loop.action_repeat, loop.seed_frames) == (1_000_000, 2, 4_000)
+    assert (agent.exploration_steps, loop.n_step, loop.batch_size, loop.discount) == (2_000, 3, 256, 0.99)
+    assert (agent.learning_rate, loop.update_every_agent_steps, agent.critic_tau) == (1e-4, 2, 0.01)
+    assert (agent.feature_dim, agent.hidden_dim, agent.stddev_clip) == (50, 1024, 0.3)
+    assert (agent.stddev_initial, agent.stddev_final, agent.stddev_duration) == (1.0, 0.1, 500_000)
+    assert (loop.frames, loop.eval_every_frames, loop.eval_episodes) == (3_000_000, 20_000, 10)
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ("walker_run", {"n_step": 1, "batch_size": 512, "stddev_duration": 500_000}),
+        ("quadruped_run", {"replay_capacity": 100_000}),
+        ("humanoid_run", {"learning_rate": 8e-5, "feature_dim": 100, "stddev_duration": 2_000_000}),
+        ("cartpole_swingup", {"stddev_duration": 100_000, "frames": 1_000_000}),
+    ],
+)
+def test_tasks_deviate_as_appendix_b_says(task: str, expected: dict[str, float]) -> None:
+    flat = resolve(task)[0].flat()
+    assert {name: flat[name] for name in expected} == expected
+
+
+def test_deviations_are_drqv2s_alone() -> None:
+    assert resolve("walker_run", "drq")[0].loop.batch_size == 256
+
+
+def test_command_line_beats_preset_beats_task_beats_default() -> None:
+    assert resolve("walker_run")[0].loop.batch_size == 512
+    assert resolve("walker_run", preset="quick")[0].loop.batch_size == 128
+    assert resolve("walker_run", preset="quick", batch_size=7)[0].loop.batch_size == 7
+
+
+def test_the_last_ablation_is_drqv2() -> None:
+    for task in PAPER_TASKS:
+        last, paper = resolve(task.name, preset="ablation-d")[0], resolve(task.name)[0]
+        assert dataclasses.replace(last, preset="paper") == paper
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_every_preset_of_every_agent_resolves(agent: str) -> None:
+    for preset in AGENTS[agent].presets:
+        config, _ = resolve("reacher_easy", agent, preset)
+        assert config.preset == preset
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_no_setting_has_two_meanings(agent: str) -> None:
+    names = {item.name for item in dataclasses.fields(LoopSettings)}
+    assert not names & {item.name for item in dataclasses.fields(AGENTS[agent].settings)}
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_every_setting_says_what_it_is_and_where_it_comes_from(agent: str) -> None:
+    for item in setting_fields(agent).values():
+        assert item.metadata["help"]
+        assert item.metadata["source"]
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ({"task": "cheetha_run"}, "'cheetah_run'"),
+        ({"agent": "drqv3"}, "did you mean 'drqv2'"),
+        ({"preset": "papr"}, "did you mean 'paper'"),
+        ({"batch_sice": 3}, "did you mean 'batch_size'"),
+        ({"batch_size": 0}, "--batch-size is 0, but must be at least 1"),
+        ({"discount": 1.5}, "--discount is 1.5, but must be at least 0 and at most 1"),
+        ({"frames": 1001}, "--frames is 1001 frames, but an agent step is --action-repeat 2"),
+        ({"envs": 2, "workers": 3}, "--workers is 3, but --envs is 2"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"learning_rate": float("nan")}, "--learning-rate is nan"),
+    ],
+)
+def test_a_wrong_choice_is_named_with_its_remedy(choices: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)) as error:
+        resolve(**({"task": "cheetah_run"} | choices))
+    assert "\n" not in str(error.value)
+
+
+def test_a_stored_configuration_comes_back_the_same(tmp_path: Path) -> None:
+    config, _ = resolve("cheetah_run", seed=4, conv_strides=(2, 2))
+    stored = {
+        "agent": "drqv2",
+        "task": "cheetah_run",
+        "preset": "paper",
+        "seed": 4,
+        "settings": config.flat(),
+    }
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    assert read_config(tmp_path) == config
+    stored["settings"] = config.flat() | {"colour": 3}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match="colour"):
+        read_config(tmp_path)
+    with pytest.raises(ValueError, match="holds no run"):
+        read_config(tmp_path / "elsewhere")

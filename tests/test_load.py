@@ -1,0 +1,49 @@
+"""The three-line use from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pixelcontrol
+from pixelcontrol.config import resolve
+from pixelcontrol.train import train
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("load")
+    config, _ = resolve(
+        "toy_reach", frames=200, envs=1, image_size=24, batch_size=4, hidden_dim=8, conv_filters=4,
+        seed_frames=100, exploration_steps=20, eval_every_frames=200, eval_episodes=3, device="cpu",
+    )  # fmt: skip
+    train(config, path)
+    return path
+
+
+def test_three_lines_give_an_action(run_dir: Path) -> None:
+    policy = pixelcontrol.load(run_dir)
+    observation = np.random.default_rng(0).integers(0, 256, (9, 24, 24), dtype=np.uint8)
+    action = policy(observation)
+    assert (action.shape, action.dtype) == ((2,), np.float32)
+    assert np.abs(action).max() <= 1
+    batch = policy(np.stack([observation, observation]))
+    assert np.array_equal(batch, np.stack([action, action]))
+
+
+def test_acting_leaves_no_trace(run_dir: Path) -> None:
+    policy = pixelcontrol.load(run_dir)
+    before = policy.agent.generator.get_state()
+    policy(np.zeros((9, 24, 24), dtype=np.uint8))
+    assert torch.equal(before, policy.agent.generator.get_state())
+
+
+def test_evaluation_is_repeatable_and_as_in_training(run_dir: Path) -> None:
+    policy = pixelcontrol.load(run_dir)
+    one, other = policy.evaluate(4, seed=5), policy.evaluate(4, seed=5)
+    assert np.array_equal(one.returns, other.returns)
+    assert not np.array_equal(one.returns, policy.evaluate(4, seed=6).returns)
+    assert one.video.shape == (26, 24, 24, 3)  # 50 frames are 25 agent steps, and the first image
