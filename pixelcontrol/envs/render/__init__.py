@@ -1,1 +1,1 @@
-"""From the physics of a task to images: dm_control's OpenGL, and MuJoCo Warp's ray tracer."""
+"""From the physics of a task to images: dm_control's OpenGL, and a ray tracer that follows its rules."""
