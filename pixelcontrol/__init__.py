@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pixelcontrol.load import Policy, load
+    from pixelcontrol.policy import Policy, load
 
 __all__ = ["Policy", "load"]
 __version__ = version("pixelcontrol")
@@ -20,5 +20,5 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         import importlib
 
-        return getattr(importlib.import_module("pixelcontrol.load"), name)
+        return getattr(importlib.import_module("pixelcontrol.policy"), name)
     raise AttributeError(f"module 'pixelcontrol' has no attribute {name!r}")

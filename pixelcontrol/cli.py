@@ -165,7 +165,7 @@ def evaluate(arguments: list[str]) -> int:
     given = parser.parse_strictly(arguments)
     if given.renderer not in (None, *RENDERERS):
         raise ValueError(unknown("--renderer", given.renderer, RENDERERS))
-    from pixelcontrol.load import load
+    from pixelcontrol.policy import load
 
     policy = load(given.run)
     if given.renderer not in (None, policy.config.loop.renderer):
@@ -189,7 +189,7 @@ def play(arguments: list[str]) -> int:
     given = parser.parse_strictly(arguments)
     if given.video.suffix not in (".mp4", ".gif"):
         raise ValueError(f"--video is {given.video}, but must end in .mp4 or .gif")
-    from pixelcontrol.load import load
+    from pixelcontrol.policy import load
     from pixelcontrol.logger import write_video
 
     outcome = load(given.run).evaluate(1, seed=given.seed)
@@ -330,7 +330,7 @@ def sweep(arguments: list[str]) -> int:
         )
     except Stopped as stop:
         print(stop, file=sys.stderr)
-        return 1
+        return stop.exit_status
 
 
 def plot(arguments: list[str]) -> int:
@@ -396,3 +396,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (RunError, FloatingPointError, OSError) as error:
         print(f"pixelcontrol {arguments[0]}: {error}", file=sys.stderr)
         return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -44,7 +44,7 @@ POSITION = ("frame", "agent_step", "update", "hour")
 TRAIN_COLUMNS = (*IDENTITY, *POSITION, "episode", "episode_return", "episode_frames", "frames_per_second")
 EVAL_COLUMNS = (
     *IDENTITY, *POSITION, "episode_return", "episode_return_std", "episodes",
-    "renderer", "precision", "envs", "commit",
+    "preset", "renderer", "precision", "envs", "commit",
 )  # fmt: skip
 
 
@@ -309,6 +309,7 @@ class Run:
             "episode_return": mean,
             "episode_return_std": std,
             "episodes": loop.eval_episodes,
+            "preset": self.config.preset,
             "renderer": loop.renderer,
             "precision": self.hardware.precision,
             "envs": self.hardware.envs,

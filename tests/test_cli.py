@@ -55,7 +55,6 @@ def test_help_of_train_gives_default_and_source(capsys: pytest.CaptureFixture[st
         ("train cheetah_run --batch-sise 3", "did you mean --batch-size"),
         ("train cheetah_run --batch-size many", "'many'"),
         ("train cheetah_run --batch-size 2.5", "expected a whole number, got '2.5'"),
-        ("train cheetah_run --renderer wrap", "did you mean 'warp'"),
         ("train cheetah_run --device gpu", "--device 'gpu' is unknown"),
         ("train cheetah_run --precision tf32 --device cpu", "tf32 exists on NVIDIA GPUs only"),
         ("train", "which task?"),
@@ -115,6 +114,14 @@ def test_tasks_lists_the_papers(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "reach_duplo" in shown
     assert "n_step=1 batch_size=512" in shown
+
+
+def test_an_unknown_renderer_is_answered_too() -> None:
+    # in a process of its own: under the tests' type checks the word would not get as far
+    command = [sys.executable, "-m", "pixelcontrol.cli", "train", "cheetah_run", "--renderer", "wrap"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "did you mean 'warp'" in ended.stderr
 
 
 def test_the_command_line_starts_without_torch() -> None:
