@@ -189,8 +189,8 @@ def play(arguments: list[str]) -> int:
     given = parser.parse_strictly(arguments)
     if given.video.suffix not in (".mp4", ".gif"):
         raise ValueError(f"--video is {given.video}, but must end in .mp4 or .gif")
-    from pixelcontrol.policy import load
     from pixelcontrol.logger import write_video
+    from pixelcontrol.policy import load
 
     outcome = load(given.run).evaluate(1, seed=given.seed)
     write_video(given.video, outcome.video)

@@ -20,7 +20,7 @@ from pixelcontrol.learner import choose_precision
 from pixelcontrol.logger import write_video
 
 # The only versions with which the suite loads and looks as tested.
-PINS = {"mujoco": "3.17.0", "dm-control": "1.0.50", "mujoco-warp": "3.17.0"}
+PINS = {"mujoco": "3.17.0", "dm-control": "1.0.50"}
 
 TEST_TASK = "cheetah_run"
 TIMED_IMAGES = 10

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 # The versions that decide what a run computes and what its images look like.
-RECORDED_PACKAGES = ("pixelcontrol", "torch", "mujoco", "dm-control", "mujoco-warp", "warp-lang", "numpy")
+RECORDED_PACKAGES = ("pixelcontrol", "torch", "mujoco", "dm-control", "warp-lang", "numpy")
 
 # glibc's names for mallopt
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3

@@ -12,7 +12,7 @@ from jaxtyping import install_import_hook
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 # Warp reads the source of its kernels, which the hook would have rewritten.
-import pixelcontrol.envs.render.kernels  # noqa: E402, F401
+import pixelcontrol.envs.render.kernels  # noqa: F401
 
 install_import_hook("pixelcontrol", "typechecking.check")
 
