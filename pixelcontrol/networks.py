@@ -83,8 +83,8 @@ class ConvEncoder(nn.Module):
     def forward(self, observation: UInt8[Tensor, "batch channels height width"]) -> Tensor:
         """Return the (batch, feature_count) features of observations with values in 0..255."""
         # channels_last before the cast: the layout is free to choose while values are one byte
-        pixels = observation.contiguous(memory_format=torch.channels_last).float() / 255.0 - self.pixel_offset
-        features = self.convolutions(pixels)
+        pixels = observation.contiguous(memory_format=torch.channels_last).float()
+        features = self.convolutions(pixels.div_(255.0).sub_(self.pixel_offset))
         return features.permute(0, 2, 3, 1).flatten(1)
 
 

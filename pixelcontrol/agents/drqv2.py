@@ -217,7 +217,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # network and batch, half as many decisions per frame, twice as many updates per decision, and rates to match.
     # Found by the trials in LOG.md.
     "quick": {
-        "frames": 80_000,
+        "frames": 60_000,
         "envs": 4,
         "workers": 1,
         "image_size": 48,
