@@ -120,7 +120,7 @@ def disturbed(run_dir: Path, seed: int, draw: random.Random, note: Callable[[str
     while True:
         run = start(run_dir, seed)
         try:
-            return run.wait(timeout=draw.uniform(2, 15)) == 0
+            return run.wait(timeout=draw.uniform(2, 10)) == 0
         except subprocess.TimeoutExpired:
             workers = psutil.Process(run.pid).children(recursive=True)
         fault = draw.choice(RUNNING)
