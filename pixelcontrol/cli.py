@@ -9,7 +9,7 @@ import argparse
 import difflib
 import os
 import sys
-from dataclasses import Field
+from dataclasses import Field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -127,11 +127,12 @@ def train(arguments: list[str]) -> int:
     if "resume" in given:
         run_dir = given["resume"]
         config = read_config(run_dir)
-        if changed := sorted(overrides):
+        if changed := sorted(overrides.keys() - {"keep_replay"}):
             raise ValueError(
                 f"--resume continues a run with its own settings, but {', '.join(changed)} was given; "
                 "leave it out, or start a new run"
             )
+        config = replace(config, loop=replace(config.loop, **overrides))
     else:
         if given["task"] is None:
             parser.error("which task? Name one of `pixelcontrol tasks`")

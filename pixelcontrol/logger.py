@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 from jaxtyping import UInt8
+
+from pixelcontrol.errors import RunError
 
 PLAIN_LINE_EVERY_SECONDS = 30.0
 LIVE_LINE_EVERY_SECONDS = 0.2
@@ -29,6 +32,10 @@ class CsvLog:
             self.file = path.open("w", newline="", encoding="utf-8")
         else:
             self.file = path.open("r+", newline="", encoding="utf-8")
+            if (found := path.stat().st_size) < keep_bytes:
+                raise RunError(
+                    f"{path} has {found} bytes and had {keep_bytes} at the checkpoint; copy it back"
+                )
             self.file.truncate(keep_bytes)
             self.file.seek(keep_bytes)
         self.writer = csv.DictWriter(self.file, self.columns)
@@ -42,7 +49,8 @@ class CsvLog:
         self.file.flush()
 
     def size_bytes(self) -> int:
-        """How long the file is: what a checkpoint remembers."""
+        """How long the file is, once all of it is on the disk: what a checkpoint remembers."""
+        os.fsync(self.file.fileno())
         return self.file.tell()
 
     def close(self) -> None:

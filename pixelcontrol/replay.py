@@ -111,8 +111,10 @@ class Replay:
         self.action[slot] = torch.from_numpy(step.action)
         self.reward[slot] = torch.from_numpy(step.reward)
         self.discount[slot] = torch.from_numpy(step.discount)
-        self.first[slot] = torch.from_numpy(step.first)
-        self.first_on_host[slot] = step.first
+        # the images before row 0 are not here, though a resume without replay begins in mid-episode
+        first = step.first if row else np.ones_like(step.first)
+        self.first[slot] = torch.from_numpy(first)
+        self.first_on_host[slot] = first
         self.rows_added += 1
         if row >= self.n_step:
             self._admit_starts(row - self.n_step)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -159,13 +160,17 @@ class Run:
         self.signal: int | None = None
         self.commit = machine.commit()
         self.checkpoints = Checkpoints(run_dir)
-        state = self.checkpoints.load(self.replay if loop.keep_replay else None) if resume else None
+        state = None
+        if resume and self.checkpoints.exist():
+            state = self.checkpoints.load(self.replay if loop.keep_replay else None)
         sizes: Mapping[str, int] = state["log_bytes"] if state else {}
         columns = (*TRAIN_COLUMNS, *self.agent.metric_names)
         self.train_log = CsvLog(run_dir / "train.csv", columns, sizes.get("train"))
         self.eval_log = CsvLog(run_dir / "eval.csv", EVAL_COLUMNS, sizes.get("eval"))
         if state:
             self._restore(state)
+        elif resume:
+            self.progress.say("  no checkpoint was saved yet: the run begins anew")
         # imported late: it takes longer to import than everything else
         from torch.utils.tensorboard import SummaryWriter
 
@@ -367,7 +372,7 @@ class Run:
         self.stack.observation = state["observation"].to(self.hardware.device)
         self.last = state["last"].numpy()
         self.metrics = state["metrics"]
-        if not self.config.loop.keep_replay:
+        if self.replay.rows_added == 0:
             self.counters.learn_from = (
                 self.counters.agent_step + self.config.loop.seed_frames // self.config.loop.action_repeat
             )
@@ -401,7 +406,8 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
         run = Run(config, run_dir, hardware, resume=resume)
 
         def stop(number: int, _: FrameType | None) -> None:
-            run.progress.say(f"{signal.Signals(number).name}: saving; again to stop at once")
+            # not print: the signal may interrupt one, and a stream refuses a second within the first
+            os.write(2, f"{signal.Signals(number).name}: saving; again to stop at once\n".encode())
             run.signal = number
             signal.signal(number, signal.SIG_DFL)
 

@@ -99,7 +99,6 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(undisturbed: 
     assert set(Path("/dev/shm").iterdir()) <= shared_memory
 
 
-@pytest.mark.xfail(reason="the loop does not do this yet", strict=True)
 def test_killed_before_its_first_save_it_begins_anew(undisturbed: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     run = start(run_dir)
@@ -200,7 +199,6 @@ def test_where_every_checkpoint_is_damaged_one_line_says_so(begun: Path, verb: l
     assert {path: path.read_bytes() for path in begun.glob("*.csv")} == before
 
 
-@pytest.mark.xfail(reason="the loop does not do this yet", strict=True)
 def test_damaged_images_cost_the_replay_and_nothing_else(begun: Path) -> None:
     for path in files(begun, ".bin"):
         path.write_bytes(b"")
@@ -213,7 +211,6 @@ def test_damaged_images_cost_the_replay_and_nothing_else(begun: Path) -> None:
     assert rows(begun / "train.csv")[-1]["frame"] == "600"
 
 
-@pytest.mark.xfail(reason="the loop does not do this yet", strict=True)
 def test_a_table_that_lost_rows_is_refused(begun: Path) -> None:
     os.truncate(begun / "train.csv", 10)
     resumed = start(begun)

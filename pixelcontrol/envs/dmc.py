@@ -25,6 +25,8 @@ RendererName = Literal["warp", "opengl"]
 
 def load_environment(task: Task) -> Any:
     """Load the dm_control environment of a "suite" or "manipulation" task."""
+    # MuJoCo warns, once per world, of an old attribute in dm_control's own files.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("absl").addFilter(_is_not_about_a_model)
     if task.source == "suite":
         from dm_control import suite

@@ -87,7 +87,7 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "pixelcontrol",
 }
 _RUN_CURVE_STYLES: dict[str, dict[str, Any]] = {
-    "train": {"label": "training episodes", "color": "#9ecae1", "linewidth": 1},
+    "train": {"label": "training episodes", "color": "#9ecae1", "linestyle": "", "marker": "."},
     "eval": {"label": "evaluations", "color": "#0072b2", "marker": "o", "markersize": 3},
 }
 _THRESHOLDS = np.linspace(0, 1, 101)

@@ -31,7 +31,7 @@ class WarpRenderer:
         The first renderer of a machine compiles the kernels, which takes seconds and is said; later ones load
         them from Warp's cache.
         """
-        wp.config.quiet = True
+        wp.config.log_level = wp.LOG_ERROR
         self._device = torch.device(device)
         self._image_size = image_size
         self._num_worlds = num_worlds

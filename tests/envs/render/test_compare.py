@@ -27,7 +27,7 @@ def test_the_picture_is_opengls(name):
     [
         ("reacher_easy", "geom target"),
         ("reacher_hard", "geom target"),
-        ("finger_spin", "site tip"),
+        ("finger_turn_hard", "site tip"),
         ("finger_turn_easy", "site target"),
         ("finger_turn_hard", "site target"),
         ("acrobot_swingup", "site target"),
