@@ -32,4 +32,6 @@ hypothesis.settings.load_profile("repeatable")
 @pytest.fixture(autouse=True)
 def _same_random_numbers() -> None:
     torch.manual_seed(0)
+    # hypothesis refuses to draw numbers where a run in this process has turned denormal ones off
+    torch.set_flush_denormal(False)
     np.random.seed(0)

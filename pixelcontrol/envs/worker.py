@@ -109,7 +109,9 @@ def serve(
 
     What a world raises is answered with its traceback, as text, and ends the worker.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides.
+    # Ctrl-C and schedulers signal the whole group; the parent decides, and its end is ours.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     rows = Rows.of(blocks, layout)
     worlds: dict[int, World] = {}

@@ -30,7 +30,6 @@ def test_the_picture_is_opengls(name):
         ("finger_turn_hard", "site tip"),
         ("finger_turn_easy", "site target"),
         ("finger_turn_hard", "site target"),
-        ("acrobot_swingup", "site target"),
         ("cup_catch", "geom ball"),
         ("cup_catch", "string"),
     ],
