@@ -30,6 +30,8 @@ from pixelcontrol.envs.vector import WorkerError
 from pixelcontrol.errors import RunError
 from pixelcontrol.evaluate import evaluate
 from pixelcontrol.experiments.figures import run_curve
+from pixelcontrol.experiments.published import published_at
+from pixelcontrol.experiments.statistics import dead_seeds
 from pixelcontrol.learner import Learner, choose_precision
 from pixelcontrol.logger import CsvLog, Progress, write_video
 from pixelcontrol.replay import FrameStack, Replay, ring_rows
@@ -325,6 +327,12 @@ class Run:
         self.progress.say(
             f"frame {self.frame:>11,}  eval return {mean:7.1f} +- {std:.1f} over {loop.eval_episodes} episodes"
         )
+        published = published_at("drqv2", self.config.task, self.frame)
+        if published and dead_seeds(np.array([mean]), published.mean):
+            self.progress.say(
+                f"warning: this seed looks dead: DrQ-v2 is published with {published.mean:.0f} at frame "
+                f"{published.frame:,}; some seeds recover, others never do"
+            )
         write_video(self.run_dir / "eval.mp4", outcome.video)
         run_curve(self.run_dir)
 

@@ -16,6 +16,7 @@ import torch
 from pixelcontrol import train as loop
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.config import Config, resolve
+from pixelcontrol.experiments.published import Published
 from pixelcontrol.logger import Progress
 from pixelcontrol.train import Counters, Interrupted, NotFinite, Run, train
 
@@ -196,3 +197,15 @@ def test_hardware_is_chosen_and_refused_by_name() -> None:
             loop.choose_hardware(tiny(device="cuda"))
     with pytest.raises(ValueError, match="tf32"):
         loop.choose_hardware(tiny(precision="tf32"))
+
+
+def test_a_dead_seed_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cited = Published(
+        "drqv2", "toy_reach", 200, mean=400.0, std=1.0, seeds=10, frames_per_second=None, source="a test"
+    )
+    monkeypatch.setattr(loop, "published_at", lambda agent, task, frame: cited if frame >= 200 else None)
+    train(tiny(frames=200), tmp_path)
+    said = capsys.readouterr().err
+    assert said.count("this seed looks dead: DrQ-v2 is published with 400 at frame 200") == 1

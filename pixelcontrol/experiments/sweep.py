@@ -39,6 +39,7 @@ from pixelcontrol.config import resolve
 from pixelcontrol.envs.tasks import PAPER_TASKS, find_task
 from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND
 from pixelcontrol.experiments.runs import short_count
+from pixelcontrol.logger import clock
 from pixelcontrol.machine import choose_device, usable_cores
 from pixelcontrol.rundir import RunBusy, RunLock
 from pixelcontrol.settings import flag
@@ -543,11 +544,7 @@ def _table(running: Iterable[Job], starts: Mapping[Job, int]) -> Table:
             f"{short_count(now['frame'])} of {short_count(job.frames)}",
             f"{now['episode_return']:.0f}",
             f"{speed:.0f}",
-            _clock((job.frames - now["frame"]) / speed) if speed else "",
+            clock((job.frames - now["frame"]) / speed) if speed else "",
             str(starts[job]),
         )
     return table
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds // 3600)}:{int(seconds // 60) % 60:02d}:{int(seconds) % 60:02d}"
