@@ -36,7 +36,7 @@ from pixelcontrol.learner import Learner, choose_precision
 from pixelcontrol.logger import CsvLog, Progress, write_video
 from pixelcontrol.replay import FrameStack, Replay, ring_rows
 from pixelcontrol.rundir import RunLock
-from pixelcontrol.types import Agent, Env
+from pixelcontrol.types import Agent, Env, TimeStep
 
 # Training and evaluation worlds draw their episodes from different random streams of one seed.
 TRAIN_STREAM, EVAL_STREAM = 0, 1
@@ -269,7 +269,7 @@ class Run:
         end = self.counters.agent_step + agent_steps
         return max(0, -(-end // every) - -(-start // every))
 
-    def _take(self, step: Any, speed: float = 0.0) -> None:
+    def _take(self, step: TimeStep, speed: float = 0.0) -> None:
         """Store one row of every world, and log the episodes that it ends."""
         self.replay.add(step)
         self.stack.push(step)
