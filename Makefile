@@ -28,6 +28,7 @@ check: install
 
 ## Rebuild every figure of the README from results/.
 figures: install
+	rm -f docs/figures/*
 	$(BIN)/python -m pixelcontrol.experiments.figures
 
 ## Pin what the tests passed with.

@@ -1,10 +1,10 @@
 """How long a checkpoint stops training, and that this depends on what is new and not on the size of the replay.
 
-    python benchmarks/saving.py --gigabytes 4 --new-steps 50000 --directory .
+    python benchmarks/saving.py --gigabytes 21.4 --new-steps 10000 50000 --tier disk --directory .
 
-Fills a ring, saves it whole once, then saves three times with `--new-steps` more agent steps of images. The
-default is what the default `--save-every-frames` of 100,000 leaves between two saves at action repeat 2. The time
-of the processor is given beside that of the clock: on a machine shared with others only the first is ours.
+Saves a ring whole once, and then after so many new agent steps of images each. The default is what the default
+`--save-every-frames` of 100,000 leaves between two saves at action repeat 2. The time of the processor is given
+beside that of the clock: on a machine shared with others only the first is ours.
 """
 
 import argparse
@@ -17,9 +17,10 @@ import torch
 
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.replay import Replay
+from pixelcontrol.storage import Storage, allocate
 
 WORLDS = 16
-ROW_MEGABYTES = WORLDS * 3 * 84 * 84 / 1e6
+ROW_BYTES = WORLDS * 3 * 84 * 84
 
 
 def main() -> None:
@@ -27,26 +28,29 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--gigabytes", type=float, default=4.0, help="size of the ring")
-    parser.add_argument("--new-steps", type=int, default=50_000, help="agent steps between saves")
+    parser.add_argument(
+        "--new-steps", type=int, nargs="+", default=[50_000], help="agent steps between saves"
+    )
     parser.add_argument("--directory", type=Path, default=Path("."), help="on the disk to measure")
-    parser.add_argument("--device", default="cpu", help="where the images live")
+    parser.add_argument("--tier", choices=("gpu", "ram", "disk"), default="ram", help="where the images live")
     given = parser.parse_args()
 
-    rows = int(given.gigabytes * 1e3 / ROW_MEGABYTES)
-    new_rows = given.new_steps // WORLDS
-    device = torch.device(given.device)
-    images = torch.randint(0, 256, (rows, WORLDS, 3, 84, 84), dtype=torch.uint8, device=device)
-    replay = Replay(images, action_dim=6, n_step=3, gamma=0.99, frame_stack=3, device=device, seed=0)
-    replay.rows_added = rows
+    rows = int(given.gigabytes * 1e9 / ROW_BYTES)
+    device = torch.device("cuda" if given.tier == "gpu" else "cpu")
     with tempfile.TemporaryDirectory(dir=given.directory) as folder:
+        place = Storage(given.tier, rows * ROW_BYTES, "as asked")
+        images = allocate((rows, WORLDS, 3, 84, 84), place, device, Path(folder))
+        replay = Replay(images, action_dim=6, n_step=3, gamma=0.99, frame_stack=3, device=device, seed=0)
         checkpoints = Checkpoints(Path(folder))
-        for new in (rows, new_rows, new_rows, new_rows):
-            replay.rows_added += new if new != rows else 0
-            report(f"saved {new * ROW_MEGABYTES:.0f} MB of new images", lambda: checkpoints.save({}, replay))
-        report(
-            f"verified and loaded {rows * ROW_MEGABYTES:.0f} MB",
-            lambda: Checkpoints(Path(folder)).load(replay),
-        )
+        for new in (rows, *(steps // WORLDS for steps in given.new_steps)):
+            first = replay.rows_added % rows
+            if replay.rows_added:  # as training leaves it; what the ring held long before is on the disk
+                images[first : first + new].random_(256)
+            replay.rows_added += new
+            print(f"{new * WORLDS:,} new agent steps, {new * ROW_BYTES / 1e6:,.0f} MB of images", flush=True)
+            report("  training waits", lambda: checkpoints.begin_save({}, replay))
+            report("  until the checkpoint counts, beside training", checkpoints.finish_save)
+        report("loaded with every byte compared", lambda: Checkpoints(Path(folder)).load(replay))
 
 
 def report(what: str, action: Callable[[], object]) -> None:

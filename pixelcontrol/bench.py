@@ -1,13 +1,14 @@
 """`pixelcontrol bench`: how fast the parts are on this machine, and where the time of a whole run goes.
 
-Every figure is a median with its quartiles over repeats, printed with the machine in words. The update stands
-beside a plain form of the same thing, eager and in fp32, measured in the same run, because a ratio survives a
-busy machine better than milliseconds do.
+Every figure is a median with its quartiles over repeats, printed with the machine in words. Each stands beside a
+plain form of the same thing, measured in the same run, because a ratio survives a busy machine better than
+milliseconds do.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,17 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from pixelcontrol import machine, storage
+from pixelcontrol.augment import random_shift
 from pixelcontrol.config import Config
+from pixelcontrol.errors import RunError
+from pixelcontrol.experiments.sweep import ThisMachine, plan, progress, run_all
 from pixelcontrol.learner import Learner
 from pixelcontrol.replay import FrameStack, Replay, ring_rows
 from pixelcontrol.train import TRAIN_STREAM, Hardware, Run, build_agent, build_env, choose_hardware
-from pixelcontrol.types import TimeStep
+from pixelcontrol.types import Env, TimeStep
 
 WARM_UP = 5
 EPISODE_ROWS = 500
+PLAIN = "plain"
 
 
 def measure(action: Callable[[], object], repeats: int, device: torch.device) -> np.ndarray:
@@ -48,12 +56,17 @@ def spread(milliseconds: np.ndarray) -> str:
     return f"{median:8.2f} ms  (quartiles {low:.2f} .. {high:.2f})"
 
 
-def filled_replay(config: Config, action_dim: int, device: torch.device, place: str, folder: Path) -> Replay:
-    """Build the configured replay, full, in `place` ("gpu", "ram" or "disk"); its images are noise."""
-    loop = config.loop
+def print_ratio(what: str, plain: np.ndarray, ours: np.ndarray, name: str) -> None:
+    """Say how many times as fast as its plain form something is, by the medians."""
+    print(f"{what:7s} {np.median(plain) / np.median(ours):.1f} times as fast as {name}", flush=True)
+
+
+def filled_replay(config: Config, env: Env, device: torch.device, place: str, folder: Path) -> Replay:
+    """Build the configured replay of `env`, full, in `place` ("gpu", "ram" or "disk"); its images are noise."""
+    loop, action_dim = config.loop, env.spec.action_dim
     envs = max(loop.envs, 1)
     rows = ring_rows(loop.replay_capacity, envs, loop.n_step, loop.frame_stack)
-    shape = (rows, envs, 3, loop.image_size, loop.image_size)
+    shape = (rows, envs, *env.image_shape)
     size = int(np.prod(shape))
     images = storage.allocate(shape, storage.Storage(place, size, "benchmark"), device, folder)
     replay = Replay(
@@ -70,69 +83,120 @@ def filled_replay(config: Config, action_dim: int, device: torch.device, place: 
     return replay
 
 
-def bench_update(config: Config, hardware: Hardware, action_dim: int, repeats: int) -> None:
-    """Time one whole update, sampling included, beside its plain form."""
+def bench_update(config: Config, hardware: Hardware, env: Env, repeats: int) -> None:
+    """Time one whole update, sampling included, beside its eager fp32 form."""
     device = hardware.device
     small = dataclasses.replace(config, loop=dataclasses.replace(config.loop, replay_capacity=5_000))
     times = {}
-    for name, precision in ((hardware.precision, hardware.precision), ("plain fp32", "fp32")):
-        replay = filled_replay(small, action_dim, device, "gpu" if device.type == "cuda" else "ram", Path())
-        agent = build_agent(config, action_dim, device)
+    for name, precision in ((hardware.precision, hardware.precision), (PLAIN, "fp32")):
+        replay = filled_replay(small, env, device, "gpu" if device.type == "cuda" else "ram", Path())
+        agent = build_agent(config, env.image_shape, env.spec.action_dim, device)
         learner = Learner(
             agent, replay, batch_size=config.loop.batch_size, precision=precision, device=device
         )
-        if name == "plain fp32":
+        if name == PLAIN:
             learner.capturable = False
-        count = 0
-
-        def update(learner: Learner = learner) -> None:
-            nonlocal count
-            learner.update(100_000, count)
-            count += 1
-
-        times[name] = measure(update, repeats, device)
-        print(f"update  {name:12s} batch {config.loop.batch_size}  {spread(times[name])}", flush=True)
-    ratio = np.median(times["plain fp32"]) / np.median(times[hardware.precision])
-    print(f"update  {ratio:.1f} times as fast as plain fp32")
+        times[name] = measure(_updater(learner), repeats, device)
+        print(f"update  {name:10s} batch {config.loop.batch_size}  {spread(times[name])}", flush=True)
+    print_ratio("update", times[PLAIN], times[hardware.precision], "eager fp32")
 
 
-def bench_replay(config: Config, hardware: Hardware, action_dim: int, repeats: int) -> None:
-    """Time sampling a batch from a full replay, wherever its images can be kept here."""
-    device = hardware.device
+def _updater(learner: Learner) -> Callable[[], object]:
+    """Return a function that makes the learner's next update."""
+    numbers = itertools.count()
+    return lambda: learner.update(100_000, next(numbers))
+
+
+def bench_replay(config: Config, hardware: Hardware, env: Env, repeats: int) -> None:
+    """Time drawing a batch from a full replay and shifting it, wherever images can be kept here.
+
+    The plain form shifts as the paper says, by bilinear interpolation of float32 images.
+    """
+    device, batch_size = hardware.device, config.loop.batch_size
+    generator = torch.Generator(device).manual_seed(config.seed)
+
+    def draw(replay: Replay, shifted: Callable[[Tensor, int, torch.Generator], Tensor]) -> None:
+        batch = replay.sample(batch_size)
+        shifted(batch.observation, 4, generator)
+        shifted(batch.next_observation, 4, generator)
+
     with tempfile.TemporaryDirectory(dir=".") as folder:
         for place in ("gpu", "ram", "disk") if device.type == "cuda" else ("ram", "disk"):
-            replay = filled_replay(config, action_dim, device, place, Path(folder))
-            times = measure(partial(replay.sample, config.loop.batch_size), repeats, device)
+            replay = filled_replay(config, env, device, place, Path(folder))
+            times = measure(partial(draw, replay, random_shift), repeats, device)
             size = replay.images.nbytes / 1e9
             print(
                 f"replay  {place:4s} {len(replay):,} transitions, {size:.2f} GB  {spread(times)}", flush=True
             )
+            plain = measure(partial(draw, replay, interpolated_shift), repeats, device)
+            print_ratio("replay", plain, times, "bilinear shifts in fp32")
+            del replay
+
+
+def interpolated_shift(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
+    """Shift (batch, channels, size, size) images by a sampling grid over their padded float32 form."""
+    batch, _, size, _ = images.shape
+    padded = F.pad(images.float(), (pad, pad, pad, pad), mode="replicate")
+    offset = torch.randint(0, 2 * pad + 1, (batch, 1, 1, 2), generator=generator, device=images.device)
+    pixel = torch.arange(size, device=images.device)
+    place = torch.stack(torch.meshgrid(pixel, pixel, indexing="xy"), dim=-1) + offset
+    grid = (2.0 * place + 1.0) / (size + 2 * pad) - 1.0
+    return F.grid_sample(padded, grid, align_corners=False)
 
 
 def bench_env(config: Config, hardware: Hardware, repeats: int) -> None:
-    """Time physics, images and stacking of all worlds together, under random actions."""
-    env = build_env(config, hardware, hardware.envs, TRAIN_STREAM)
+    """Time physics, images and stacking of all worlds together, under random actions, beside one world alone."""
+    times = {}
+    for envs in dict.fromkeys((hardware.envs, 1)):
+        part = dataclasses.replace(hardware, envs=envs, workers=min(hardware.workers, envs))
+        env = build_env(config, part, envs, TRAIN_STREAM)
+        try:
+            times[envs] = measure(_stepper(env, config), repeats, hardware.device) / envs
+        finally:
+            env.close()
+        print(
+            f"env     {config.task}, {part.envs} worlds, {part.workers} workers, {config.loop.renderer}: "
+            f"{1e3 / np.median(times[envs]):.0f} agent steps/s, each {spread(times[envs])}",
+            flush=True,
+        )
+    if hardware.envs > 1:
+        print_ratio("env", times[1], times[hardware.envs], "one world")
+
+
+def _stepper(env: Env, config: Config) -> Callable[[], object]:
+    """Return a function that makes one agent step in every world, images and stacks included."""
     stack = FrameStack(config.loop.frame_stack)
     random = np.random.default_rng(config.seed)
-    try:
-        stack.push(env.reset())
+    stack.push(env.reset())
 
-        def step() -> None:
-            env.send(random.uniform(-1, 1, (hardware.envs, env.spec.action_dim)).astype(np.float32))
-            stack.push(env.receive())
+    def step() -> None:
+        env.send(random.uniform(-1, 1, (env.num_worlds, env.spec.action_dim)).astype(np.float32))
+        stack.push(env.receive())
 
-        times = measure(step, repeats, hardware.device)
-    finally:
-        env.close()
-    rate = hardware.envs / np.median(times) * 1e3
-    print(
-        f"env     {config.task}, {hardware.envs} worlds, {hardware.workers} workers, {config.loop.renderer}: "
-        f"{rate:.0f} agent steps/s, each round {spread(times)}"
-    )
+    return step
 
 
 def bench_train(config: Config, hardware: Hardware) -> None:
-    """Time a whole run, and say which part of the loop its time went to."""
+    """Time a whole run from the end of its warm-up on, and say which part of the loop the time went to.
+
+    The plain form is the paper's loop, with one world, eager and in fp32.
+    """
+    rate, parts = _train(config, hardware, plain=False)
+    print(f"train   {config.task}, {hardware.envs} worlds: {rate:.1f} frames/s", flush=True)
+    for name, share in sorted(parts.items(), key=lambda item: -item[1]):
+        print(f"train   {share:6.1%}  {name}")
+    memory = f"{psutil.Process().memory_info().rss / 1e9:.2f} GB of host memory in the main process"
+    if hardware.device.type == "cuda":
+        memory += f", {torch.cuda.max_memory_reserved() / 1e9:.2f} GB of GPU memory"
+    print(f"train   {memory}", flush=True)
+    plain, _ = _train(config, dataclasses.replace(hardware, precision="fp32", envs=1, workers=1), plain=True)
+    print(f"train   {rate / plain:.1f} times as fast as one world, eager fp32 ({plain:.1f} frames/s)")
+
+
+def _train(config: Config, hardware: Hardware, *, plain: bool) -> tuple[float, dict[str, float]]:
+    """Return the frames/s of a run after its first tenth, and the share of time of each part of the loop."""
+    repeat = config.loop.action_repeat
+    warm_up = config.loop.seed_frames + config.loop.frames // 10 // repeat * repeat
     spent: dict[str, float] = {}
 
     def timed(owner: Any, method: str, name: str) -> None:
@@ -148,40 +212,59 @@ def bench_train(config: Config, hardware: Hardware) -> None:
 
         setattr(owner, method, wrapper)
 
+    def until(frames: int) -> Config:
+        return dataclasses.replace(config, loop=dataclasses.replace(config.loop, frames=frames))
+
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        run = Run(config, Path(folder), hardware, resume=False)
-        timed(run.learner, "update", "learn")
-        timed(run.agent, "act", "act")
-        timed(run.env, "send", "send actions")
-        timed(run.env, "receive", "wait for physics, draw images")
-        timed(run.replay, "add", "store rows")
-        started = time.perf_counter()
+        run = Run(until(warm_up), Path(folder), hardware, resume=False)
+        run.learner.capturable &= not plain
         try:
+            run.train()
+            timed(run.learner, "update", "learn")
+            timed(run.agent, "act", "act")
+            timed(run.env, "send", "send actions")
+            timed(run.env, "receive", "wait for physics, draw images")
+            timed(run.replay, "add", "store rows")
+            run.config = until(warm_up + config.loop.frames)
+            first_frame, started = run.frame, time.perf_counter()
             run.train()
         finally:
             run.close()
-        seconds = time.perf_counter() - started
-    print(
-        f"train   {config.task}: {config.loop.frames / seconds:.0f} frames/s over {config.loop.frames:,} frames"
-    )
+        seconds, frames = time.perf_counter() - started, run.frame - first_frame
     spent["the rest"] = seconds - sum(spent.values())
-    for name, part in sorted(spent.items(), key=lambda item: -item[1]):
-        print(f"train   {part / seconds:6.1%}  {name}")
+    return frames / seconds, {name: part / seconds for name, part in spent.items()}
+
+
+def bench_seeds(config: Config) -> None:
+    """Time several seeds that train at the same time on this machine, each in a process of its own."""
+    chosen = ("frames", "envs", "renderer", "precision", "device", "replay_capacity", "eval_episodes")
+    overrides = {name: getattr(config.loop, name) for name in chosen}
+    overrides["frames"] += config.loop.seed_frames
+    for count in (1, 2, 4, 8):
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            agents = [f"{config.agent}:{config.preset}"]
+            jobs = plan([config.task], agents, range(1, count + 1), Path(folder), overrides)
+            if failed := run_all(jobs, ThisMachine(count)):
+                raise RunError(f"{len(failed)} of {count} runs failed; lower --replay-capacity or --envs")
+            rates = [progress(job)["frames_per_second"] for job in jobs]
+        print(f"seeds   {count}: {sum(rates):.1f} frames/s together, {np.mean(rates):.1f} each", flush=True)
 
 
 def run(what: str, config: Config, repeats: int) -> None:
-    """Run one benchmark, or all of them, and print its figures."""
+    """Run one benchmark and print its figures."""
     machine.prepare_process()
     hardware = choose_hardware(config)
     print(
-        f"machine {machine.describe(hardware.device)}; commit {machine.commit()}; {config.agent}, {config.task}"
+        f"machine {machine.describe(hardware.device)}; commit {machine.commit()}; {config.agent}, "
+        f"{config.preset}, {config.task}"
     )
     if what in ("update", "replay"):
         probe = build_env(config, dataclasses.replace(hardware, workers=1), 1, TRAIN_STREAM)
-        action_dim = probe.spec.action_dim
         probe.close()
-        {"update": bench_update, "replay": bench_replay}[what](config, hardware, action_dim, repeats)
+        {"update": bench_update, "replay": bench_replay}[what](config, hardware, probe, repeats)
     elif what == "env":
         bench_env(config, hardware, repeats)
-    else:
+    elif what == "train":
         bench_train(config, hardware)
+    else:
+        bench_seeds(config)

@@ -13,6 +13,9 @@ not count, and the next save removes it. The two newest checkpoints are kept and
 Loading compares every byte with the manifest, takes the older checkpoint when the newer one is damaged, and
 never executes what it reads.
 
+Training waits only until the operating system has taken the bytes; a thread then hashes them and waits for the
+disk, which takes most of the time.
+
 A replay whose images lie in a file is written here too: by the time of a crash that file has moved on, and rows
 of after the checkpoint have taken the place of rows of before it.
 """
@@ -29,9 +32,10 @@ import shutil
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +104,7 @@ class _Damaged(Exception):
 class _File:
     name: str
     size: int
-    sha256: str
+    sha256: str = ""  # empty until the file is on the disk
 
 
 @dataclass(frozen=True)
@@ -137,13 +141,22 @@ class Checkpoints:
         self._newest: _Manifest | None = None
         # Written images of the replay in memory; none where that of `_newest` was not restored.
         self._images: tuple[_Images, ...] = ()
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._under_way: Future[None] | None = None
 
     def exist(self) -> bool:
         """Return whether this run ever saved a checkpoint, damaged or not."""
         return bool(self._generations())
 
     def save(self, state: Mapping[str, Any], replay: Replay | None) -> None:
-        """Write a checkpoint, and remove what only the last but one needed.
+        """Write a checkpoint, and wait until it counts: `begin_save` and `finish_save` in one."""
+        self.begin_save(state, replay)
+        self.finish_save()
+
+    def begin_save(self, state: Mapping[str, Any], replay: Replay | None) -> None:
+        """Write a checkpoint that counts after `finish_save`, and remove what only the last but one needed.
+
+        Finishes the save before, if it is still under way. Once this returns, `state` and `replay` may change.
 
         Args:
             state: dicts, lists and tuples of tensors, numbers, strings, bools and None.
@@ -155,6 +168,7 @@ class Checkpoints:
             CheckpointError: the directory holds checkpoints that were not loaded: they are another run's.
             TypeError: `state` holds something that could not be loaded again; names where.
         """
+        self.finish_save()
         content = {
             "state": state,
             "replay": None if replay is None else replay.state_dict(),
@@ -163,17 +177,25 @@ class Checkpoints:
         _require_loadable(content, "checkpoint")
         buffer = io.BytesIO()
         torch.save(content, buffer)
-        try:
-            manifest = self._write_checkpoint(buffer.getbuffer(), replay)
-        except OSError as error:
-            raise CheckpointNotSaved(
-                f"{self.directory}: a checkpoint could not be saved: {error.strerror or error}; "
-                "earlier checkpoints are intact, and saving works again once the disk does"
-            ) from error
-        kept = manifest.names() | (self._newest.names() if self._newest else set())
-        self._newest, self._images = manifest, manifest.images
-        with suppress(OSError):  # the checkpoint stands; the next save removes what stays now
-            self._remove(self._names() - kept)
+        generation = self._next_generation()
+        with self._given_up_if_the_disk_fails(generation):
+            if not self.directory.exists():
+                self.directory.mkdir()
+                _sync_directory(self.directory.parent)
+            self._remove_unfinished(generation)
+            images = () if replay is None else self._write_images(generation, replay)
+            state_file = self._write(f"{generation:08d}-state.pt", buffer.getbuffer())
+        self._under_way = self._thread.submit(self._complete, _Manifest(generation, state_file, images))
+
+    def finish_save(self) -> None:
+        """Wait until the save under way counts, if there is one.
+
+        Raises:
+            CheckpointNotSaved: as `begin_save`.
+        """
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way.result()
 
     def load(self, replay: Replay | None = None) -> dict[str, Any]:
         """Return the state of the newest whole checkpoint, its tensors on the CPU.
@@ -226,7 +248,7 @@ class Checkpoints:
         for name in sorted(names, key=lambda name: not name.endswith(".json")):
             (self.directory / name).unlink()
 
-    def _write_checkpoint(self, state: memoryview, replay: Replay | None) -> _Manifest:
+    def _next_generation(self) -> int:
         generations = self._generations()
         if generations and self._newest is None:
             raise CheckpointError(
@@ -235,27 +257,36 @@ class Checkpoints:
                 "resume that, or choose a new directory",
             )
         # The newest may have been deleted while training went on: its number is not used again.
-        generation = 1 + max([*generations, self._newest.generation if self._newest else 0])
-        if not self.directory.exists():
-            self.directory.mkdir()
-            _sync_directory(self.directory.parent)
-        self._remove_unfinished(generation)
-        try:
-            images = () if replay is None else self._write_images(generation, replay)
-            manifest = _Manifest(generation, self._write(f"{generation:08d}-state.pt", state), images)
+        return 1 + max([*generations, self._newest.generation if self._newest else 0])
+
+    def _complete(self, written: _Manifest) -> None:
+        """Make a checkpoint of files that are written; runs in the thread."""
+        generation = written.generation
+        with self._given_up_if_the_disk_fails(generation):
+            images = tuple(replace(part, file=self._synced(part.file)) for part in written.images)
+            manifest = _Manifest(generation, self._synced(written.state), images)
             name = _manifest_name(generation)
-            self._write(
-                f"{name}.tmp",
-                memoryview(_sealed({"format": FORMAT, "pixelcontrol": __version__, **asdict(manifest)})),
-            )
+            content = _sealed({"format": FORMAT, "pixelcontrol": __version__, **asdict(manifest)})
+            self._synced(self._write(f"{name}.tmp", memoryview(content)))
             _sync_directory(self.directory)
             (self.directory / f"{name}.tmp").rename(self.directory / name)
             _sync_directory(self.directory)
-        except OSError:
+        kept = manifest.names() | (self._newest.names() if self._newest else set())
+        self._newest, self._images = manifest, manifest.images
+        with suppress(OSError):  # the checkpoint stands; the next save removes what stays now
+            self._remove(self._names() - kept)
+
+    @contextmanager
+    def _given_up_if_the_disk_fails(self, generation: int) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
             with suppress(OSError):  # the next save removes what cannot be removed now
                 self._remove_unfinished(generation)
-            raise
-        return manifest
+            raise CheckpointNotSaved(
+                f"{self.directory}: a checkpoint could not be saved: {error.strerror or error}; "
+                "earlier checkpoints are intact, and saving works again once the disk does"
+            ) from error
 
     def _remove_unfinished(self, generation: int) -> None:
         """Remove what a save of this number left behind when it failed or was killed."""
@@ -280,15 +311,22 @@ class Checkpoints:
         return tuple(images)
 
     def _write(self, name: str, data: memoryview) -> _File:
-        """Write a file through to the disk."""
+        """Hand a file to the operating system."""
         free = shutil.disk_usage(self.directory).free
         if free < data.nbytes + SPARE_BYTES:
             raise OSError(f"{name} takes {data.nbytes / 1e6:.1f} MB and {free / 1e6:.1f} MB are free")
         with (self.directory / name).open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return _File(name, data.nbytes, hashlib.sha256(data).hexdigest())
+        return _File(name, data.nbytes)
+
+    def _synced(self, file: _File) -> _File:
+        """Hash a file that was written, and wait until it is on the disk; others are returned as they are."""
+        if file.sha256:
+            return file
+        with (self.directory / file.name).open("rb") as data:
+            digest = hashlib.file_digest(data, "sha256").hexdigest()
+            os.fsync(data.fileno())
+        return replace(file, sha256=digest)
 
     def _read_manifest(self, generation: int) -> _Manifest:
         path = self.directory / _manifest_name(generation)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import signal
 import sys
 from dataclasses import Field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pixelcontrol.errors import RunError
+from pixelcontrol.errors import Interrupted, RunError
 
 # Idle OpenMP threads must sleep, not spin: the worlds' processes need the cores. Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -69,14 +70,22 @@ _READERS = {
     "RendererName": str,
     "bool": truth,
     "tuple[int, ...]": numbers,
+    "tuple[str, ...]": lambda text: tuple(text.split(",")),
 }
-_KINDS = {"int": "N", "float": "X", "str": "WORD", "bool": "yes|no", "tuple[int, ...]": "N,N,..."}
+_KINDS = {
+    "int": "N",
+    "float": "X",
+    "str": "WORD",
+    "bool": "yes|no",
+    "tuple[int, ...]": "N,N,...",
+    "tuple[str, ...]": "WORD,WORD,...",
+}
 
 
 def _add_setting(group: Any, item: Field[Any]) -> None:
     shown = "yes" if item.default is True else "no" if item.default is False else item.default
     shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
-    default = "the task's" if item.name in ("frames", "stddev_duration") else shown
+    default = "the task's" if item.name in ("frames", "stddev_duration", "camera") else shown
     words = f"{item.metadata['help']} (default: {default}; {item.metadata['source']})".replace("%", "%%")
     choices = item.metadata.get("choices") or None
     group.add_argument(
@@ -90,6 +99,8 @@ def _add_setting(group: Any, item: Field[Any]) -> None:
 
 def train(arguments: list[str]) -> int:
     """Train an agent."""
+    # Until training begins nothing would be lost: Ctrl-C ends the process at once, as SIGTERM does.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     from pixelcontrol.config import AGENTS, read_config, resolve, setting_fields
     from pixelcontrol.settings import unknown
 
@@ -109,11 +120,15 @@ def train(arguments: list[str]) -> int:
     )
     parser.add_argument("--agent", default="drqv2", help=f"one of {', '.join(AGENTS)}")
     parser.add_argument("--preset", default="paper", help=f"one of {', '.join(AGENTS[agent].presets)}")
-    parser.add_argument("--seed", type=int, default=1, help="of weights, worlds, noise and draws")
-    parser.add_argument("--out", type=Path, help="run directory", default=argparse.SUPPRESS)
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--seed", type=int, default=1, help="of weights, worlds, noise and draws")
+    which.add_argument(
+        "--seeds", help="several at once, such as 1-4; a sweep into --out", default=argparse.SUPPRESS
+    )
+    which.add_argument(
         "--resume", type=Path, metavar="RUN", help="continue this run", default=argparse.SUPPRESS
     )
+    parser.add_argument("--out", type=Path, help="run directory", default=argparse.SUPPRESS)
     group = parser.add_argument_group(f"settings of the run and of {agent}, with their sources")
     fields = setting_fields(agent)
     for item in fields.values():
@@ -121,7 +136,7 @@ def train(arguments: list[str]) -> int:
     given = vars(parser.parse_strictly(arguments))
     overrides = {name: given[name] for name in given.keys() & fields.keys()}
 
-    from pixelcontrol.train import Interrupted, choose_hardware
+    from pixelcontrol.train import choose_hardware
     from pixelcontrol.train import train as run_training
 
     if "resume" in given:
@@ -138,18 +153,21 @@ def train(arguments: list[str]) -> int:
             parser.error("which task? Name one of `pixelcontrol tasks`")
         config, _ = resolve(given["task"], agent, given["preset"], given["seed"], **overrides)
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = f"{config.task.replace(':', '.')}-{agent}-{config.seed}-{stamp}"
+        name = f"{config.task.replace(':', '.')}-{agent}-{given.get('seeds', config.seed)}-{stamp}"
         run_dir = given.get("out", Path("runs") / name)
+        if "seeds" in given:
+            from pixelcontrol.experiments.sweep import parse_seeds
+            from pixelcontrol.experiments.sweep import sweep as run_sweep
+
+            together = len(parse_seeds(given["seeds"]))
+            agents = [f"{agent}:{given['preset']}"]
+            return run_sweep([config.task], agents, given["seeds"], run_dir, overrides, parallel=together)
         if (run_dir / "config.json").exists():
             raise ValueError(
                 f"{run_dir} already holds a run; continue it with --resume {run_dir}, or choose another --out"
             )
     choose_hardware(config)
-    try:
-        run_training(config, run_dir, resume="resume" in given)
-    except Interrupted as stop:
-        print(f"{stop}; continue with: pixelcontrol train --resume {run_dir}", file=sys.stderr)
-        return stop.exit_status
+    run_training(config, run_dir, resume="resume" in given)
     return 0
 
 
@@ -246,8 +264,11 @@ def bench(arguments: list[str]) -> int:
     parser.add_argument(
         "--repeats", type=number, default=30, help="timed calls, after a few that do not count"
     )
-    parser.add_argument("--frames", type=number, default=6_000, help="length of the run of `bench train`")
-    parser.add_argument("--envs", type=number, default=0, help="worlds; 0 chooses as `train` does")
+    parser.add_argument("--preset", default="paper", help="of the agent")
+    parser.add_argument(
+        "--frames", type=number, default=2_000, help="that `bench train` and `bench seeds` time"
+    )
+    parser.add_argument("--envs", type=number, default=0, help="worlds; 0 takes as many as `train`")
     parser.add_argument("--renderer", default="warp", help="warp or opengl")
     parser.add_argument("--precision", default="auto", help="auto, fp32, tf32 or bf16")
     parser.add_argument(
@@ -260,34 +281,39 @@ def bench(arguments: list[str]) -> int:
 
     if given.what not in BENCHMARKS:
         raise ValueError(unknown("benchmark", given.what, BENCHMARKS))
-    names = ("frames", "envs", "renderer", "precision", "replay_capacity")
+    names = ("frames", "renderer", "precision", "replay_capacity")
     chosen = {name: getattr(given, name) for name in names}
-    run(given.what, resolve(given.task, given.agent, eval_episodes=0, **chosen)[0], given.repeats)
+    if given.envs:
+        chosen["envs"] = given.envs
+    run(
+        given.what,
+        resolve(given.task, given.agent, given.preset, eval_episodes=0, **chosen)[0],
+        given.repeats,
+    )
     return 0
 
 
 def compare_renderers(arguments: list[str]) -> int:
-    """Compare the two renderers' pictures of a task."""
+    """Compare the two renderers' pictures of tasks."""
     parser = Parser(
         prog="pixelcontrol compare-renderers",
-        description="Draw random states of a task with both renderers; say how far they are apart.",
+        description="Draw random states of each task with both renderers; print how far they are apart as a "
+        "table, and write TASK.png: three states as OpenGL, warp, and their difference times 4.",
     )
-    parser.add_argument("task", help="a dm_control task from `pixelcontrol tasks`")
-    parser.add_argument("--states", type=number, default=200, help="how many")
+    parser.add_argument("tasks", nargs="+", help="dm_control's tasks by name, or easy, medium, hard, all")
+    parser.add_argument("--states", type=number, default=200, help="how many of each task")
     parser.add_argument("--image-size", type=number, default=84, help="height and width, pixels")
-    parser.add_argument("--out", type=Path, default=None, help="picture to write; TASK.png when left out")
+    parser.add_argument("--out", type=Path, default=Path("renderers"), help="folder for the pictures")
     given = parser.parse_strictly(arguments)
-    from pixelcontrol.envs.render.compare import STRONG, compare
+    from pixelcontrol.envs.render.compare import TABLE_HEAD, compare
     from pixelcontrol.envs.tasks import find_task
+    from pixelcontrol.experiments.sweep import parse_tasks
 
-    found = compare(find_task(given.task), given.states, (given.image_size, given.image_size))
-    out = given.out or Path(f"{given.task}.png")
-    found.save(out)
-    print(
-        f"{given.task}: mean absolute difference {found.mean_difference:.2f}/255, {found.off_fraction:.2%} of "
-        f"pixels off by more than {STRONG}, warp {found.warp_seconds * 1e3:.2f} ms per image of CPU time, over "
-        f"{given.states} states -> {out} (OpenGL | warp | difference x4)"
-    )
+    print(TABLE_HEAD)
+    for name in parse_tasks(given.tasks):
+        found = compare(find_task(name), given.states, (given.image_size, given.image_size))
+        found.save(given.out / f"{name}.png")
+        print(f"| {name} | {found.table_row()} |", flush=True)
     return 0
 
 
@@ -313,25 +339,20 @@ def sweep(arguments: list[str]) -> int:
     for item in fields.values():
         _add_setting(group, item)
     given = vars(parser.parse_strictly(arguments))
-    from pixelcontrol.experiments.sweep import Stopped
     from pixelcontrol.experiments.sweep import sweep as run_sweep
 
-    try:
-        return run_sweep(
-            given["tasks"],
-            given["agents"],
-            given["seeds"],
-            given["out"],
-            {name: given[name] for name in given.keys() & fields.keys()},
-            parallel=given["jobs"],
-            ray=given["ray"],
-            cpus_per_run=given["cpus_per_run"],
-            gpus_per_run=given["gpus_per_run"],
-            dry_run=given["dry_run"],
-        )
-    except Stopped as stop:
-        print(stop, file=sys.stderr)
-        return stop.exit_status
+    return run_sweep(
+        given["tasks"],
+        given["agents"],
+        given["seeds"],
+        given["out"],
+        {name: given[name] for name in given.keys() & fields.keys()},
+        parallel=given["jobs"],
+        ray=given["ray"],
+        cpus_per_run=given["cpus_per_run"],
+        gpus_per_run=given["gpus_per_run"],
+        dry_run=given["dry_run"],
+    )
 
 
 def plot(arguments: list[str]) -> int:
@@ -361,7 +382,7 @@ def report(arguments: list[str]) -> int:
     return 0
 
 
-BENCHMARKS = ("update", "replay", "env", "train")
+BENCHMARKS = ("update", "replay", "env", "train", "seeds")
 VERBS = {
     "train": train,
     "eval": evaluate,
@@ -391,13 +412,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         return VERBS[arguments[0]](arguments[1:])
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_status
     except ValueError as error:
         print(f"pixelcontrol {arguments[0]}: {error}", file=sys.stderr)
         return 2
     except (RunError, FloatingPointError, OSError) as error:
         print(f"pixelcontrol {arguments[0]}: {error}", file=sys.stderr)
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -22,7 +22,10 @@ from pixelcontrol.types import Agent
 
 
 class AgentKind(NamedTuple):
-    """One system: its class, the dataclass of its settings, and its presets (overrides by preset's name)."""
+    """One system: its class, the dataclass of its settings, and its presets (overrides by preset's name).
+
+    What a preset overrides with is a value, or a mapping to values from dm_control's domains and "other".
+    """
 
     build: Callable[..., Agent]
     settings: type[Any]
@@ -55,7 +58,16 @@ class LoopSettings:
     )
     device: str = setting("auto", "where the agent learns", "ours", choices=DEVICES)
     precision: str = setting("auto", "of products; weights stay fp32", "ours", choices=PRECISIONS)
+    deterministic: bool = setting(
+        False, "on a GPU, compute the same bits at every run; slower (a CPU always does)", "ours"
+    )
     image_size: int = setting(84, "height and width of an image, pixels", "section 4.1", low=16)
+    camera: tuple[str, ...] = setting(
+        (), "ids or names of the cameras that the agent sees through; the task's when left out", "ours"
+    )
+    depth: float = setting(
+        0.0, "metres that a fourth channel of each camera shows; 0 has none", "ours", low=0.0
+    )
     frame_stack: int = setting(3, "images per observation", "section 4.1", low=1)
     action_repeat: int = setting(2, "frames per agent step", "Table 2", low=1)
     replay_capacity: int = setting(1_000_000, "transitions kept", "Table 2", low=100)
@@ -64,6 +76,9 @@ class LoopSettings:
     n_step: int = setting(3, "rewards summed before bootstrapping", "Table 2", low=1)
     discount: float = setting(0.99, "gamma, per agent step", "Table 2", low=0.0, high=1.0)
     update_every_agent_steps: int = setting(2, "agent steps per update", "Table 2", low=1)
+    catch_up_updates: int = setting(
+        0, "updates made at once after the seed frames, beside the usual ones", "SAC-AE has some", low=0
+    )
     eval_every_frames: int = setting(20_000, "frames between evaluations", "section 4.1", low=1)
     eval_episodes: int = setting(10, "episodes per evaluation; 0 evaluates never", "section 4.1", low=0)
     save_every_frames: int = setting(100_000, "frames between checkpoints", "ours", low=1)
@@ -117,7 +132,8 @@ def resolve(
     chosen: dict[str, Any] = {"frames": known.train_frames, "action_repeat": known.action_repeat}
     if agent == "drqv2":  # the paper's own hyper-parameters, not its opponents'
         chosen |= {"stddev_duration": known.exploration_agent_steps, **known.deviations}
-    chosen |= AGENTS[agent].presets[preset]
+    for name, value in AGENTS[agent].presets[preset].items():
+        chosen[name] = value.get(known.domain, value["other"]) if isinstance(value, Mapping) else value
     chosen |= {name: value for name, value in overrides.items() if (name, value) != ("frames", 0)}
 
     def fill(kind: type) -> Any:
@@ -126,6 +142,8 @@ def resolve(
         check(filled)
         return filled
 
+    if known.source in ("toy", "factory") and {"camera", "depth"} & overrides.keys():
+        raise ValueError(f"--camera and --depth are for dm_control's own tasks; {task} chooses for itself")
     config = Config(task, agent, preset, seed, fill(LoopSettings), fill(AGENTS[agent].settings))
     _check_together(config.loop)
     return config, known

@@ -1,5 +1,20 @@
-"""The base of everything that can end a run for a reason that a user should read in one line."""
+"""Everything that can end a run for a reason that a user should read in one line."""
+
+import signal
 
 
 class RunError(Exception):
     """A run cannot go on; the message says why and what to do."""
+
+
+class Interrupted(Exception):
+    """Work was asked to stop by a signal.
+
+    Attributes:
+        exit_status: what a shell expects of a process that this signal ended.
+    """
+
+    def __init__(self, number: int, remedy: str) -> None:
+        """Name the signal, and say how to go on."""
+        super().__init__(f"stopped by {signal.Signals(number).name}; {remedy}")
+        self.exit_status = 128 + number

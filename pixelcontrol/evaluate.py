@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +18,29 @@ class Evaluation:
 
     Attributes:
         returns: undiscounted return of each episode.
-        video: the first episode's images, (images, height, width, 3).
+        video: the first episode's images by the first camera, (images, height, width, 3).
     """
 
     returns: Float64[np.ndarray, " episodes"]
     video: UInt8[np.ndarray, "images height width 3"]
 
 
-def evaluate(agent: Agent, env: Env, episodes: int, frame_stack: int) -> Evaluation:
-    """Run `episodes` episodes, as many at a time as `env` has worlds. Neither agent nor training notices."""
+def evaluate(
+    agent: Agent,
+    env: Env,
+    episodes: int,
+    frame_stack: int,
+    before_step: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Run `episodes` episodes, as many at a time as `env` has worlds. Neither agent nor training notices.
+
+    Args:
+        agent: acts greedily.
+        env: where it acts.
+        episodes: how many.
+        frame_stack: images per observation.
+        before_step: called before each agent step; what it raises breaks the evaluation off.
+    """
     returns: list[float] = []
     video: list[np.ndarray] = []
     while len(returns) < episodes:
@@ -37,10 +52,11 @@ def evaluate(agent: Agent, env: Env, episodes: int, frame_stack: int) -> Evaluat
         while True:
             observation = stack.push(step)
             if filming and running[0]:
-                video.append(step.image[0].permute(1, 2, 0).cpu().numpy())
+                video.append(step.image[0, :3].permute(1, 2, 0).cpu().numpy())
             running &= ~step.last
             if not running.any():
                 break
+            before_step()
             env.send(agent.act_greedily(observation).cpu().numpy())
             step = env.receive()
             # A row that is `first` here means that the world failed and starts its episode again.

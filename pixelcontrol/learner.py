@@ -61,7 +61,8 @@ class Learner:
         self.bf16 = precision == "bf16"
         if device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-            torch.backends.cudnn.benchmark = True
+            # it may choose other algorithms at every start
+            torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         # The step is read on the device, so that a captured update follows it.
         self.agent_step = torch.zeros((), dtype=torch.int64, device=device)
         # One for each update of the agent's cycle, by its turn, with the metrics that it writes.

@@ -9,10 +9,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as imageio
 import numpy as np
 from jaxtyping import UInt8
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from pixelcontrol.errors import RunError
 
@@ -58,11 +62,45 @@ class CsvLog:
         self.file.close()
 
 
+class EventLog:
+    """Appends numbers to a file that TensorBoard shows.
+
+    Unusual: TensorBoard's own writer works in a thread, which prints a traceback when the disk is full or the
+    directory gone, and opens the file anew at every flush. Here both are as with a table.
+    """
+
+    def __init__(self, directory: Path, begin_at: int) -> None:
+        """Start a new file in `directory`; TensorBoard then ignores older ones from frame `begin_at` on."""
+        directory.mkdir(exist_ok=True)
+        # Read in the order of their names, which no clock may change.
+        name = f"events.out.tfevents.{len(list(directory.iterdir())):010d}"
+        self.file = (directory / name).open("wb")
+        self.records = RecordWriter(self.file)
+        self._write(file_version="brain.Event:2")
+        self._write(step=begin_at, session_log=SessionLog(status=SessionLog.START))
+
+    def append(self, values: Mapping[str, float], frame: int) -> None:
+        """Write one point of each named curve."""
+        self._write(
+            step=frame,
+            summary=Summary(value=[Summary.Value(tag=k, simple_value=v) for k, v in values.items()]),
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def _write(self, **content: Any) -> None:
+        self.records.write(Event(wall_time=time.time(), **content).SerializeToString())
+        self.file.flush()
+
+
 class Progress:
     """One line that lives in a terminal; elsewhere, a plain line now and then."""
 
-    def __init__(self, total_frames: int) -> None:
-        self.total_frames = total_frames
+    def __init__(self, total_frames: int, seed_frames: int) -> None:
+        """Count to `total_frames`; the first `seed_frames` are made without learning, so they foretell nothing."""
+        self.total_frames, self.seed_frames = total_frames, seed_frames
         self.live = sys.stderr.isatty()
         self.next_line = 0.0
         self.last_return = math.nan
@@ -83,7 +121,8 @@ class Progress:
         if now < self.next_line:
             return
         self.next_line = now + (LIVE_LINE_EVERY_SECONDS if self.live else PLAIN_LINE_EVERY_SECONDS)
-        left = (self.total_frames - frame) / frames_per_second if frames_per_second > 0 else math.inf
+        known = frames_per_second > 0 and frame > self.seed_frames
+        left = (self.total_frames - frame) / frames_per_second if known else math.inf
         last = "" if math.isnan(self.last_return) else f"return {self.last_return:.1f}  "
         line = (
             f"{frame:,}/{self.total_frames:,} frames  {frames_per_second:.0f} frames/s  {last}{self.losses}  "

@@ -48,6 +48,20 @@ def prepare_process() -> None:
     torch.set_flush_denormal(True)
 
 
+def repeat_exactly() -> None:
+    """Have torch use only algorithms that give the same bits at every run; call before it computes anything."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once, at its start
+    torch.use_deterministic_algorithms(True)
+    # it would write through all of the replay's memory
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that there was no more memory, on the GPU or the host."""
+    # torch has no type of its own for the host's
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)
+
+
 def usable_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0))

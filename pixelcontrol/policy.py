@@ -70,9 +70,9 @@ def load(run_dir: str | Path) -> Policy:
     """
     run_dir = Path(run_dir)
     config = read_config(run_dir)
-    config = replace(config, loop=replace(config.loop, device="cpu"))
+    config = replace(config, loop=replace(config.loop, device="cpu", precision="fp32"))
     machine.prepare_process()
     state = Checkpoints(run_dir).load()
-    agent = build_agent(config, state["action_dim"], torch.device("cpu"))
+    agent = build_agent(config, tuple(state["image_shape"]), state["action_dim"], torch.device("cpu"))
     agent.load_state_dict(state["agent"])
     return Policy(config, agent, state["counters"]["agent_step"] * config.loop.action_repeat)

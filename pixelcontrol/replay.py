@@ -45,7 +45,7 @@ class Replay:
 
     def __init__(
         self,
-        images: UInt8[Tensor, "rows worlds 3 height width"],
+        images: UInt8[Tensor, "rows worlds channels height width"],
         *,
         action_dim: int,
         n_step: int,
@@ -227,7 +227,7 @@ class FrameStack:
         if step.first.all():
             self.observation = filled
         else:
-            moved = torch.cat([self.observation[:, 3:], step.image], dim=1)
+            moved = torch.cat([self.observation[:, step.image.shape[1] :], step.image], dim=1)
             first = torch.from_numpy(step.first).to(moved.device)
             self.observation = torch.where(first[:, None, None, None], filled, moved)
         return self.observation

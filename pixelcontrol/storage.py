@@ -44,7 +44,7 @@ def choose(shape: tuple[int, ...], device: torch.device, directory: Path) -> Sto
     """Choose the fastest place with room for a uint8 array of `shape`.
 
     Args:
-        shape: of the images, (rows, worlds, 3, height, width).
+        shape: of the images, (rows, worlds, channels, height, width).
         device: where the agent learns.
         directory: where a file would be put.
 

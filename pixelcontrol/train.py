@@ -7,12 +7,14 @@ is N agent steps, and as many updates as those are worth. While the learner upda
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import signal
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,13 +29,13 @@ from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.make import make_env
 from pixelcontrol.envs.tasks import find_task
 from pixelcontrol.envs.vector import WorkerError
-from pixelcontrol.errors import RunError
+from pixelcontrol.errors import Interrupted, RunError
 from pixelcontrol.evaluate import evaluate
 from pixelcontrol.experiments.figures import run_curve
 from pixelcontrol.experiments.published import published_at
 from pixelcontrol.experiments.statistics import dead_seeds
 from pixelcontrol.learner import Learner, choose_precision
-from pixelcontrol.logger import CsvLog, Progress, write_video
+from pixelcontrol.logger import CsvLog, EventLog, Progress, write_video
 from pixelcontrol.replay import FrameStack, Replay, ring_rows
 from pixelcontrol.rundir import RunLock
 from pixelcontrol.types import Agent, Env, TimeStep
@@ -51,12 +53,8 @@ EVAL_COLUMNS = (
 )  # fmt: skip
 
 
-class Interrupted(Exception):
-    """The run was asked to stop by a signal, and has saved."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.exit_status = 128 + number
+class OutOfMemory(RunError):
+    """Memory ran out, on the GPU or the host; the last checkpoint is untouched."""
 
 
 class NotFinite(RunError):
@@ -88,10 +86,10 @@ def choose_hardware(config: Config) -> Hardware:
     return Hardware(device, precision, reason, envs, workers)
 
 
-def build_agent(config: Config, action_dim: int, device: torch.device) -> Agent:
-    """Build the configured agent with fresh weights."""
-    size = config.loop.image_size
-    shape = (3 * config.loop.frame_stack, size, size)
+def build_agent(config: Config, image_shape: tuple[int, ...], action_dim: int, device: torch.device) -> Agent:
+    """Build the configured agent with fresh weights, for images of (channels, height, width)."""
+    channels, *size = image_shape
+    shape = (channels * config.loop.frame_stack, *size)
     build = AGENTS[config.agent].build
     return build(shape, action_dim, config.agent_settings, device=device, seed=config.seed)
 
@@ -101,8 +99,9 @@ def build_env(
 ) -> Env:
     """Start `num_worlds` worlds of the configured task; `renderer` overrides the configured one."""
     loop = config.loop
+    task = find_task(config.task)
     return make_env(
-        find_task(config.task),
+        replace(task, camera=loop.camera or task.camera, depth=loop.depth),
         num_worlds=num_worlds,
         num_workers=min(hardware.workers, num_worlds),
         renderer=renderer or loop.renderer,
@@ -125,6 +124,7 @@ class Counters:
     next_eval: int = 0
     next_save: int = 0
     learn_from: int = 0
+    catch_up_updates: int = 0
     returns: list[float] = field(default_factory=list)
     episode_frames: list[int] = field(default_factory=list)
 
@@ -135,13 +135,13 @@ class Run:
     def __init__(self, config: Config, run_dir: Path, hardware: Hardware, *, resume: bool) -> None:
         self.config, self.run_dir, self.hardware = config, run_dir, hardware
         loop = config.loop
-        self.progress = Progress(loop.frames)
+        self.progress = Progress(loop.frames, loop.seed_frames)
         self.progress.say(self._announcement())
         self.env = build_env(config, hardware, hardware.envs, TRAIN_STREAM)
         self.eval_env = (
             build_env(config, hardware, loop.eval_episodes, EVAL_STREAM) if loop.eval_episodes else None
         )
-        self.agent = build_agent(config, self.env.spec.action_dim, hardware.device)
+        self.agent = build_agent(config, self.env.image_shape, self.env.spec.action_dim, hardware.device)
         self.replay = self._build_replay()
         self.learner = Learner(
             self.agent,
@@ -150,10 +150,14 @@ class Run:
             precision=hardware.precision,
             device=hardware.device,
         )
+        if loop.deterministic:
+            # a resumed run makes a few updates before it records its graphs: bits must not depend on when
+            self.learner.capturable = False
         self.stack = FrameStack(loop.frame_stack)
         self.counters = Counters(
             next_save=loop.save_every_frames,
             learn_from=loop.seed_frames // loop.action_repeat,
+            catch_up_updates=loop.catch_up_updates,
             returns=[0.0] * hardware.envs,
             episode_frames=[0] * hardware.envs,
         )
@@ -161,6 +165,8 @@ class Run:
         self.metrics: dict[str, torch.Tensor] = {}
         self.signal: int | None = None
         self.commit = machine.commit()
+        # A broken-off evaluation is made again from its start, so what is saved is the state from before it.
+        self.eval_state = self.eval_env.state() if self.eval_env else None
         self.checkpoints = Checkpoints(run_dir)
         state = None
         if resume and self.checkpoints.exist():
@@ -173,10 +179,7 @@ class Run:
             self._restore(state)
         elif resume:
             self.progress.say("  no checkpoint was saved yet: the run begins anew")
-        # imported late: it takes longer to import than everything else
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=self.frame if resume else None)
+        self.board = EventLog(run_dir / "tensorboard", self.frame)
 
     @property
     def frame(self) -> int:
@@ -217,12 +220,12 @@ class Run:
         """Run to the last frame.
 
         Raises:
-            Interrupted: a signal came; everything is saved.
+            Interrupted: a signal came, and everything is ready to be saved.
             NotFinite: learning broke down; the evidence is saved.
         """
         loop, counters = self.config.loop, self.counters
         total = loop.frames // loop.action_repeat
-        if counters.agent_step == 0:
+        if not self.stack.observation.numel():
             self._take(self.env.reset())
         started, window_started, window_frame = (
             time.monotonic() - counters.seconds,
@@ -235,17 +238,18 @@ class Run:
                 paused = time.monotonic()
                 self._evaluate()
                 window_started += time.monotonic() - paused
-            action = self.agent.act(self.stack.observation, counters.agent_step).cpu().numpy()
-            self._check_finite(action)
-            self.env.send(action)
-            acting = int((~self.last).sum())
-            for _ in range(self._updates_due(acting)):
-                # an update that leaves out a network leaves that network's last metrics as they were
-                self.metrics |= self.learner.update(counters.agent_step, counters.update)
-                counters.update += 1
-            step = self.env.receive()
-            counters.agent_step += acting
-            self._take(step, speed)
+            if counters.catch_up_updates and counters.agent_step >= counters.learn_from:
+                self._learn(1)  # one at a time, so that a run can stop and go on between any two
+                counters.catch_up_updates -= 1
+            else:
+                action = self.agent.act(self.stack.observation, counters.agent_step).cpu().numpy()
+                self._check_finite(action)
+                self.env.send(action)
+                acting = int((~self.last).sum())
+                self._learn(self._updates_due(acting))
+                step = self.env.receive()
+                counters.agent_step += acting
+                self._take(step, speed)
             now = time.monotonic()
             counters.seconds = now - started
             if now - window_started > SPEED_WINDOW_SECONDS or self.frame < loop.seed_frames:
@@ -253,14 +257,23 @@ class Run:
             if now - window_started > SPEED_WINDOW_SECONDS:
                 window_started, window_frame = now, self.frame
             self.progress.frame(self.frame, speed)
-            if self.frame >= counters.next_save or self.signal is not None:
+            if self.frame >= counters.next_save:
                 counters.next_save = self.frame + loop.save_every_frames
-                self.save()
-            if self.signal is not None:
-                raise Interrupted(self.signal)
+                self.save(wait=False)
+            self._heed_signal()
         if self.eval_env and self.frame >= counters.next_eval:
             self._evaluate()
         self.save()
+
+    def _learn(self, updates: int) -> None:
+        for _ in range(updates):
+            # an update that leaves out a network leaves that network's last metrics as they were
+            self.metrics |= self.learner.update(self.counters.agent_step, self.counters.update)
+            self.counters.update += 1
+
+    def _heed_signal(self) -> None:
+        if self.signal is not None:
+            raise Interrupted(self.signal, f"continue with: pixelcontrol train --resume {self.run_dir}")
 
     def _updates_due(self, agent_steps: int) -> int:
         """Count the multiples of `update_every_agent_steps` that this round's agent steps go through."""
@@ -301,15 +314,17 @@ class Run:
             "frames_per_second": speed,
         }
         self.train_log.append(self._position() | row | metrics)
-        for name, value in (row | metrics).items():
-            self.board.add_scalar(f"train/{name}", value, self.frame)
+        self.board.append({f"train/{name}": value for name, value in (row | metrics).items()}, self.frame)
         self.progress.episode(episode_return, metrics)
 
     def _evaluate(self) -> None:
         """Evaluate, log, film, and draw the curve; training does not notice."""
         loop = self.config.loop
         assert self.eval_env is not None
-        outcome = evaluate(self.agent, self.eval_env, loop.eval_episodes, loop.frame_stack)
+        outcome = evaluate(
+            self.agent, self.eval_env, loop.eval_episodes, loop.frame_stack, before_step=self._heed_signal
+        )
+        self.eval_state = self.eval_env.state()
         self.counters.next_eval = (self.frame // loop.eval_every_frames + 1) * loop.eval_every_frames
         mean, std = float(outcome.returns.mean()), float(outcome.returns.std())
         row = {
@@ -323,7 +338,7 @@ class Run:
             "commit": self.commit,
         }
         self.eval_log.append(self._position() | row)
-        self.board.add_scalar("eval/episode_return", mean, self.frame)
+        self.board.append({"eval/episode_return": mean}, self.frame)
         self.progress.say(
             f"frame {self.frame:>11,}  eval return {mean:7.1f} +- {std:.1f} over {loop.eval_episodes} episodes"
         )
@@ -333,8 +348,12 @@ class Run:
                 f"warning: this seed looks dead: DrQ-v2 is published with {published.mean:.0f} at frame "
                 f"{published.frame:,}; some seeds recover, others never do"
             )
-        write_video(self.run_dir / "eval.mp4", outcome.video)
-        run_curve(self.run_dir)
+        try:
+            write_video(self.run_dir / "eval.mp4", outcome.video)
+            run_curve(self.run_dir)
+            gc.collect()  # a figure is held by cycles: 1.5 MB more at every evaluation otherwise
+        except OSError as error:
+            self.progress.say(f"warning: this evaluation's film or curve could not be written: {error}")
 
     def _check_finite(self, action: np.ndarray) -> None:
         """Stop before anything that is not a number reaches the worlds or a checkpoint."""
@@ -350,14 +369,20 @@ class Run:
             f"are in {evidence}, the last checkpoint is untouched; try a lower --learning-rate or --precision fp32"
         )
 
-    def save(self) -> None:
-        """Write a checkpoint from which `_restore` continues as if nothing had happened."""
+    def save(self, wait: bool = True) -> None:
+        """Write a checkpoint from which `_restore` continues as if nothing had happened.
+
+        Without `wait` it counts some time later: training goes on while the disk takes it.
+        """
+        self._warn_if_not_saved(self.checkpoints.finish_save)  # the one before
         state = {
+            "image_shape": list(self.env.image_shape),
             "action_dim": self.env.spec.action_dim,
+            "device": self.hardware.device.type,
             "counters": dataclasses.asdict(self.counters),
             "agent": self.agent.state_dict(),
             "env": self.env.state(),
-            "eval_env": self.eval_env.state() if self.eval_env else None,
+            "eval_env": self.eval_state,
             "observation": self.stack.observation,
             "last": torch.from_numpy(self.last),
             "metrics": self.metrics,
@@ -365,9 +390,17 @@ class Run:
             "log_bytes": {"train": self.train_log.size_bytes(), "eval": self.eval_log.size_bytes()},
             "versions": machine.versions(),
         }
+        replay = self.replay if self.config.loop.keep_replay else None
+        self._warn_if_not_saved(lambda: self.checkpoints.begin_save(state, replay))
+        if wait:
+            self._warn_if_not_saved(self.checkpoints.finish_save)
+
+    def _warn_if_not_saved(self, save: Callable[[], None]) -> None:
         try:
-            self.checkpoints.save(state, self.replay if self.config.loop.keep_replay else None)
+            save()
         except CheckpointNotSaved as error:
+            if not self.run_dir.exists():
+                raise RunError(f"{self.run_dir} is gone; put it back and resume") from error
             self.progress.say(f"warning: {error}")
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -377,6 +410,7 @@ class Run:
         self.env.load_state(state["env"])
         if self.eval_env:
             self.eval_env.load_state(state["eval_env"])
+            self.eval_state = state["eval_env"]
         self.stack.observation = state["observation"].to(self.hardware.device)
         self.last = state["last"].numpy()
         self.metrics = state["metrics"]
@@ -387,13 +421,21 @@ class Run:
             self.progress.say(
                 "  the replay was not kept: learning goes on after refilling it with seed frames"
             )
+        before, now = state["device"], self.hardware.device.type
+        if before != now:
+            self.progress.say(
+                f"  note: so far this run was on {before}; on {now} it goes on, but not bit for bit as there"
+            )
         self.progress.say(f"  resumed at frame {self.frame:,}, update {self.counters.update:,}")
 
     def close(self) -> None:
-        """End the worker processes and close the files."""
-        for part in (self.env, self.eval_env, self.train_log, self.eval_log, self.board):
-            if part is not None:
-                part.close()
+        """End the worker processes and close the files, once a save under way is finished."""
+        try:
+            self._warn_if_not_saved(self.checkpoints.finish_save)
+        finally:
+            for part in (self.env, self.eval_env, self.train_log, self.eval_log, self.board):
+                if part is not None:
+                    part.close()
 
 
 def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
@@ -401,14 +443,18 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
 
     Raises:
         ValueError: the configuration cannot run on this machine.
-        Interrupted, NotFinite: see `Run.train`.
+        Interrupted: a signal came; everything is saved.
+        NotFinite: see `Run.train`.
+        OutOfMemory: the last checkpoint is untouched.
         WorkerError, FloatingPointError: a world failed beyond mending; everything is saved.
         CheckpointError, RunBusy: the directory holds no usable checkpoint, or another process trains in it.
     """
     machine.prepare_process()
+    if config.loop.deterministic:
+        machine.repeat_exactly()
     hardware = choose_hardware(config)
     run_dir.mkdir(parents=True, exist_ok=True)
-    with RunLock(run_dir):
+    with RunLock(run_dir), _memory_that_ran_out_is_explained():
         if not resume:
             write_config(config, run_dir, hardware)
         run = Run(config, run_dir, hardware, resume=resume)
@@ -422,13 +468,27 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
         previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             run.train()
-        except (WorkerError, FloatingPointError):
+        except (Interrupted, WorkerError, FloatingPointError):
             run.save()
             raise
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
             run.close()
+
+
+@contextmanager
+def _memory_that_ran_out_is_explained() -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not machine.ran_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"memory ran out ({str(error).partition(chr(10))[0] or 'on the host'}); the last checkpoint is "
+            "untouched: resume where more is free, or begin anew with a lower --batch-size, --replay-capacity, "
+            "--image-size or --envs"
+        ) from error
 
 
 def write_config(config: Config, run_dir: Path, hardware: Hardware) -> None:
@@ -443,7 +503,8 @@ def write_config(config: Config, run_dir: Path, hardware: Hardware) -> None:
         "device": hardware.device.type,
         "envs": hardware.envs,
         "frames": config.loop.frames,
-        "settings": config.flat(),
+        # with what "auto" came to, so that a run that is resumed on another machine stays the run it was
+        "settings": config.flat() | {"envs": hardware.envs, "precision": hardware.precision},
         "versions": machine.versions(),
         "commit": machine.commit(),
         "machine": machine.describe(hardware.device),

@@ -35,7 +35,7 @@ class WorldSpec:
         action_dim: number of controls; every control is in [-1, 1], the world rescales.
         payload_shape: shape of what `World.observe` writes.
         payload_dtype: its NumPy dtype: "float32" for poses that a renderer turns into images, "uint8" for
-            finished images of shape (3, height, width).
+            finished images of shape (channels, height, width).
         action_repeat: frames per agent step.
         episode_frames: frames until the time limit, or None when the world has none.
     """
@@ -79,11 +79,17 @@ class World(Protocol):
 
 @runtime_checkable
 class Renderer(Protocol):
-    """Turns the payloads of N worlds into N images, on the device where the agent lives."""
+    """Turns the payloads of N worlds into N images, on the device where the agent lives.
+
+    Attributes:
+        name: what results are filed under.
+        image_shape: (channels, height, width).
+    """
 
     name: str
+    image_shape: tuple[int, int, int]
 
-    def images(self, payload: np.ndarray) -> UInt8[Tensor, "worlds 3 height width"]:
+    def images(self, payload: np.ndarray) -> UInt8[Tensor, "worlds channels height width"]:
         """Draw (N, *payload_shape) payloads. The result is a fresh tensor on the renderer's device."""
 
 
@@ -95,7 +101,7 @@ class TimeStep:
     at every step and a device read there would stall the device.
     """
 
-    image: UInt8[Tensor, "worlds 3 height width"]
+    image: UInt8[Tensor, "worlds channels height width"]
     action: Float32[np.ndarray, "worlds action"]
     reward: Float32[np.ndarray, " worlds"]
     discount: Float32[np.ndarray, " worlds"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["pixelcontrol.cli", "pixelcontrol.train", "torch.utils.tensorboard"])
+_server.set_forkserver_preload(["pixelcontrol.cli", "pixelcontrol.train"])
 
 PATIENCE_SECONDS = 240
 """How long anything may take, on a machine with far more to do than cores."""

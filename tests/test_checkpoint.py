@@ -9,10 +9,12 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 import warnings
 import zipfile
 from collections import deque
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +250,61 @@ def test_memory_is_never_taken_twice(tmp_path: Path, monkeypatch: pytest.MonkeyP
     Checkpoints(tmp_path).load(found)
     assert peak_mb() - before < ring_mb / 4
     assert torch.equal(found.images, replay.images)
+
+
+# Saving while training goes on
+
+
+def test_what_changes_after_a_save_has_begun_is_not_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay, checkpoints, weights = make_replay(), Checkpoints(tmp_path), torch.ones(3)
+    add_rows(replay, 9)
+    checkpoints.save({"weights": weights}, replay)
+    disk_answers, sync = threading.Event(), os.fsync
+
+    def slow(descriptor: int) -> None:
+        assert disk_answers.wait(60)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    add_rows(replay, 2)
+    weights += 1
+    expected = make_replay()
+    expected.images.copy_(replay.images)
+    expected.load_state_dict(deepcopy(replay.state_dict()))
+    checkpoints.begin_save({"weights": weights}, replay)
+    add_rows(replay, replay.rows)  # over all that was to be saved
+    weights += 1
+    assert Checkpoints(tmp_path).load()["weights"].tolist() == [1, 1, 1]  # it does not count yet
+    disk_answers.set()
+    checkpoints.finish_save()
+    found = make_replay()
+    assert Checkpoints(tmp_path).load(found)["weights"].tolist() == [2, 2, 2]
+    assert_same(found, expected)
+
+
+def test_a_disk_that_fails_after_a_save_has_begun_costs_only_that_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError("the disk is gone")
+
+    replay, checkpoints = make_replay(), Checkpoints(tmp_path)
+    add_rows(replay, 3)
+    checkpoints.save({"step": 1}, replay)
+    before = files(tmp_path)
+    add_rows(replay, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        checkpoints.begin_save({"step": 2}, replay)
+        with pytest.raises(CheckpointNotSaved, match="the disk is gone"):
+            checkpoints.finish_save()
+    assert files(tmp_path) == before
+    checkpoints.save({"step": 3}, replay)
+    found = make_replay()
+    assert Checkpoints(tmp_path).load(found) == {"step": 3}
+    assert_same(found, replay)
 
 
 # Damage

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pixelcontrol.cli import VERBS, main
+from pixelcontrol.policy import load
 
 TINY_RUN = (  # noqa: SIM905
     "train toy_reach --frames 200 --envs 2 --workers 1 --image-size 24 --batch-size 4 --hidden-dim 8 "
@@ -59,6 +61,8 @@ def test_help_of_train_gives_default_and_source(capsys: pytest.CaptureFixture[st
         ("train cheetah_run --precision tf32 --device cpu", "tf32 exists on NVIDIA GPUs only"),
         ("train", "which task?"),
         ("train --resume nowhere", "holds no run"),
+        ("train cheetah_run --seeds 4-1", "expected numbers and rising ranges"),
+        ("train cheetah_run --seeds 1-4 --resume nowhere", "not allowed with argument"),
         ("eval nowhere", "holds no run"),
         ("play nowhere --video film.avi", "must end in .mp4 or .gif"),
         ("bench uptade", "did you mean 'update'"),
@@ -93,6 +97,13 @@ def test_a_finished_run_can_be_evaluated_and_filmed(
         assert (tmp_path / name).stat().st_size > 1000
 
 
+def test_a_run_may_see_through_two_cameras_and_their_distances(tmp_path: Path) -> None:
+    choices = ["--camera", "0,back", "--depth", "8", "--out", str(tmp_path / "run")]
+    assert main(["train", "cheetah_run", *TINY_RUN[2:], *choices]) == 0
+    assert load(tmp_path / "run")(np.zeros((24, 24, 24), np.uint8)).shape == (6,)
+    assert main(["play", str(tmp_path / "run"), "--video", str(tmp_path / "film.gif")]) == 0
+
+
 def test_a_run_is_not_overwritten(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TINY_RUN, "--out", str(run_dir)]) == 2
     assert "already holds a run" in capsys.readouterr().err
@@ -116,9 +127,24 @@ def test_tasks_lists_the_papers(capsys: pytest.CaptureFixture[str]) -> None:
     assert "n_step=1 batch_size=512" in shown
 
 
+def test_renderers_are_compared_in_a_table_and_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("pendulum_swingup", "reacher_easy")
+    assert (
+        main(["compare-renderers", *names, "--states", "1", "--image-size", "16", "--out", str(tmp_path)])
+        == 0
+    )
+    head, rule, *rows = capsys.readouterr().out.splitlines()
+    for name, row in zip(names, rows, strict=True):
+        assert row.startswith(f"| {name} | ")
+        assert row.count("|") == head.count("|") == rule.count("|")
+        assert (tmp_path / f"{name}.png").exists()
+
+
 def test_an_unknown_renderer_is_answered_too() -> None:
     # in a process of its own: under the tests' type checks the word would not get as far
-    command = [sys.executable, "-m", "pixelcontrol.cli", "train", "cheetah_run", "--renderer", "wrap"]
+    command = [sys.executable, "-m", "pixelcontrol", "train", "cheetah_run", "--renderer", "wrap"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert "did you mean 'warp'" in ended.stderr

@@ -54,11 +54,26 @@ def test_the_last_ablation_is_drqv2() -> None:
         assert dataclasses.replace(last, preset="paper") == paper
 
 
+@pytest.mark.parametrize("agent", ["sac", "curl"])
+@pytest.mark.parametrize(("task", "repeat"), [("cartpole_swingup", 8), ("walker_walk", 2), ("cup_catch", 4)])
+def test_authors_choose_action_repeat_by_task(agent: str, task: str, repeat: int) -> None:
+    loop = resolve(task, agent, "author")[0].loop
+    assert (loop.action_repeat, loop.seed_frames) == (repeat, 1_000 * repeat)
+    assert resolve(task, agent, "author", action_repeat=1)[0].loop.action_repeat == 1
+
+
+@pytest.mark.parametrize(("task", "rate"), [("cheetah_run", 2e-4), ("hopper_hop", 1e-3)])
+def test_curls_author_learns_slowly_on_the_cheetah_alone(task: str, rate: float) -> None:
+    assert resolve(task, "curl", "author")[0].agent_settings.learning_rate == rate
+    assert resolve(task, "curl", "author", learning_rate=0.5)[0].agent_settings.learning_rate == 0.5
+
+
 @pytest.mark.parametrize("agent", AGENTS)
 def test_every_preset_of_every_agent_resolves(agent: str) -> None:
-    for preset in AGENTS[agent].presets:
+    for preset, chosen in AGENTS[agent].presets.items():
         config, _ = resolve("reacher_easy", agent, preset)
         assert config.preset == preset
+        assert chosen.keys() <= setting_fields(agent).keys()
 
 
 @pytest.mark.parametrize("agent", AGENTS)
@@ -93,6 +108,13 @@ def test_a_wrong_choice_is_named_with_its_remedy(choices: dict[str, object], wor
     with pytest.raises(ValueError, match=re.escape(words)) as error:
         resolve(**({"task": "cheetah_run"} | choices))
     assert "\n" not in str(error.value)
+
+
+def test_a_task_with_images_of_its_own_takes_no_camera() -> None:
+    assert resolve("cheetah_run", camera=("0", "back"), depth=8.0)[0].loop.camera == ("0", "back")
+    for choice in ({"camera": ("0",)}, {"depth": 8.0}):
+        with pytest.raises(ValueError, match="toy_reach chooses for itself"):
+            resolve("toy_reach", **choice)
 
 
 def test_a_stored_configuration_comes_back_the_same(tmp_path: Path) -> None:

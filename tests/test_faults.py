@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -22,6 +23,7 @@ from forked import PATIENCE_SECONDS, CommandLine
 from test_checkpoint import OWN_DISK, files
 from test_train import TINY, assert_same, rows
 
+from pixelcontrol import train as loop
 from pixelcontrol.checkpoint import Checkpoints
 
 SAVE_OFTEN = TINY | {"save_every_frames": 20, "eval_every_frames": 400}
@@ -128,12 +130,57 @@ def test_one_signal_saves_and_exits(number: signal.Signals, undisturbed: Path, t
     assert_same_run(undisturbed, run_dir)
 
 
+def hang_while_worlds_are_built() -> None:
+    def build(*_: object) -> None:
+        print("builds for ever", flush=True)
+        time.sleep(10 * PATIENCE_SECONDS)
+
+    loop.build_env = build  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_start_up_ends_it_at_once(
+    number: signal.Signals, begun: Path, undisturbed: Path
+) -> None:
+    run = start(begun, prepare=hang_while_worlds_are_built)
+    assert run.wait_until(lambda: "builds for ever" in run.printed()), run.printed()
+    run.signal_group(number)
+    assert run.ended() == -number
+    assert "Traceback" not in run.printed()
+    resumed = start(begun)
+    assert resumed.ended() == 0, resumed.printed()
+    assert_same_run(undisturbed, begun)
+
+
+def save_slowly() -> None:
+    write = Checkpoints._write
+
+    def slow(self: Checkpoints, name: str, data: memoryview) -> Any:
+        print("writes", name, flush=True)
+        time.sleep(0.5)
+        return write(self, name, data)
+
+    Checkpoints._write = slow  # type: ignore[method-assign]
+
+
+def test_a_signal_during_a_save_lets_it_finish(begun: Path, undisturbed: Path) -> None:
+    before = saves(begun)
+    run = start(begun, prepare=save_slowly)
+    assert run.wait_until(lambda: "-state.pt" in run.printed()), run.printed()
+    run.signal(signal.SIGTERM)
+    assert run.ended() == 128 + signal.SIGTERM, run.printed()
+    assert saves(begun) > before
+    resumed = start(begun)
+    assert resumed.ended() == 0, resumed.printed()
+    assert_same_run(undisturbed, begun)
+
+
 def never_finish_saving() -> None:
     def save(*_: object) -> None:
         print("saves for ever", flush=True)
         time.sleep(10 * PATIENCE_SECONDS)
 
-    Checkpoints.save = save  # type: ignore[method-assign]
+    Checkpoints.begin_save = save  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -234,7 +281,7 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on(tmp_path: Path) -> None
 ON_A_FULL_DISK = """
 mount -t tmpfs -o size={megabytes}m none "$1" || exit 99
 exec 2>&1
-run() {{ "{python}" -c 'import sys; from pixelcontrol.cli import main; sys.exit(main(sys.argv[1:]))' "$@"; }}
+run() {{ "{python}" -m pixelcontrol "$@"; }}
 run {arguments} &
 training=$!
 until ls "$1"/run/checkpoint/*.json >/dev/null 2>&1; do
@@ -275,10 +322,8 @@ def test_a_directory_that_vanishes_ends_the_run_and_is_named(tmp_path: Path) -> 
     workers = run.children()
     run_dir.rename(tmp_path / "elsewhere")
     assert run.ended() == 1, run.printed()
-    # TensorBoard's own thread may print what it met before that
-    last_line = run.printed().splitlines()[-1]
-    assert last_line.startswith("pixelcontrol train: ")
-    assert "No such file or directory" in last_line
+    assert run.printed().splitlines()[-1].startswith(f"pixelcontrol train: {run_dir} is gone")
+    assert "Traceback" not in run.printed()
     assert_gone(workers)
 
 

@@ -1,6 +1,7 @@
 import platform
 from copy import deepcopy
 from functools import partial
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings
+from pixelcontrol.config import AGENTS
 from pixelcontrol.learner import WARM_UP_UPDATES, Learner, choose_precision, cpu_has_native_bf16
 from pixelcontrol.replay import Replay
 from pixelcontrol.types import TimeStep
@@ -41,6 +43,12 @@ def new_replay(device=CPU, images_on=None, rows=60):
 
 def new_agent(device=CPU, seed=1):
     return DrQV2((9, SIZE, SIZE), ACTION, SETTINGS, device=device, seed=seed)
+
+
+def any_agent(name, device):
+    kind = AGENTS[name]
+    settings = kind.settings(crop_size=SIZE) if name == "curl" else kind.settings()
+    return kind.build((9, SIZE, SIZE), ACTION, settings, device=device, seed=1)
 
 
 def new_learner(precision="fp32", device=CPU, images_on=None):
@@ -194,6 +202,45 @@ def test_a_number_that_is_not_finite_is_remembered(factor):
     assert not learner.finite()
 
 
+# ------------------------------------------------------------------------- on a device that holds no numbers
+
+
+@pytest.fixture
+def no_numbers(monkeypatch):
+    """PyTorch's "meta" device, which has shapes but no numbers: to read one, or to mix devices, is an error there.
+
+    A GPU would wait for its host at such a place, and could not be captured.
+    """
+    device = torch.device("meta")
+    for name in ("rand", "randn", "randint"):
+        draw = getattr(torch, name)
+        monkeypatch.setattr(torch, name, lambda *a, draw=draw, generator, **k: draw(*a, **k))
+
+    class HostGenerator(torch.Generator):
+        def __new__(cls, device=None):
+            return super().__new__(cls)
+
+    monkeypatch.setattr(torch, "Generator", HostGenerator)
+    optimizer = import_module("torch.optim.optimizer")
+    monkeypatch.setattr(optimizer, "_get_fused_kernels_supported_devices", lambda: ["meta"])
+    return device
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_no_update_reads_its_device(name, no_numbers):
+    """Sampling included; `len(replay)` is counted on the host."""
+    agent = any_agent(name, no_numbers)
+    images = torch.zeros(64, WORLDS, 3, SIZE, SIZE, dtype=torch.uint8, device=no_numbers)
+    replay = Replay(images, action_dim=ACTION, n_step=3, gamma=0.99, frame_stack=3, device=no_numbers, seed=1)
+    replay.starts_added = 10
+    learner = Learner(agent, replay, batch_size=BATCH, precision="fp32", device=no_numbers)
+    learner.device = CPU  # only its autocast region reads this, and knows no such device
+    for number in range(len(agent.update_cycle)):
+        for metric in learner.update(10, number).values():
+            assert metric.is_meta
+    assert learner.all_finite.is_meta
+
+
 # ---------------------------------------------------------------------------------------------- on a GPU
 
 
@@ -255,6 +302,27 @@ def test_each_turn_of_a_cycle_has_its_own_graph(monkeypatch):
         assert one.keys() == other.keys()
     assert sorted(captured.graphs) == [0, 1]
     assert (weights(captured.agent) - weights(eager.agent)).abs().max() < 1e-5
+
+
+@needs_gpu
+@pytest.mark.usefixtures("repeatable_gpu")
+@pytest.mark.parametrize("name", AGENTS)
+def test_every_agents_captured_updates_equal_eager_ones(name):
+    captured, eager = (
+        Learner(any_agent(name, CUDA), new_replay(CUDA), batch_size=BATCH, precision="fp32", device=CUDA)
+        for _ in range(2)
+    )
+    torch.backends.cudnn.benchmark = False
+    eager.capturable = False
+    for number in range(40):
+        one, other = captured.update(500, number), eager.update(500, number)
+        assert one.keys() == other.keys()
+    assert len(captured.graphs) == len(captured.agent.update_cycle)
+    assert not eager.graphs
+    one, other = captured.agent.state_dict(), eager.agent.state_dict()
+    for part in one.keys() - {"generator"}:
+        if "param_groups" not in one[part]:
+            torch.testing.assert_close(one[part], other[part], rtol=0, atol=1e-5)
 
 
 @needs_gpu

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,14 @@ def test_three_lines_give_an_action(run_dir: Path) -> None:
     assert np.abs(action).max() <= 1
     batch = policy(np.stack([observation, observation]))
     assert np.allclose(batch, np.stack([action, action]), atol=1e-5)
+
+
+def test_a_policy_learned_on_a_gpu_acts_here(run_dir: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run_dir, tmp_path / "from a GPU")
+    stored = json.loads((copy / "config.json").read_text())
+    stored["settings"] |= {"device": "cuda", "precision": "tf32"}
+    (copy / "config.json").write_text(json.dumps(stored))
+    assert pixelcontrol.load(copy).evaluate(1).returns.shape == (1,)
 
 
 def test_acting_leaves_no_trace(run_dir: Path) -> None:

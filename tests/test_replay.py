@@ -347,6 +347,17 @@ def test_the_acting_stack_is_the_stored_one(stack):
         assert transition.next_images == acting[transition.world, transition.next_images[-1]]
 
 
+def test_images_of_any_number_of_channels_are_stacked():
+    def row(value, first):
+        image = torch.full((1, 5, 2, 2), value, dtype=torch.uint8)
+        zero = np.zeros(1, np.float32)
+        return TimeStep(image, zero[None], zero, zero, np.array([first]), np.array([False]))
+
+    frames = FrameStack(2)
+    assert frames.push(row(1, True))[0, :, 0, 0].tolist() == [1] * 10
+    assert frames.push(row(2, False))[0, :, 0, 0].tolist() == [1] * 5 + [2] * 5
+
+
 # ---------------------------------------------------------------------------------------------- state
 
 

@@ -18,8 +18,12 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor, nn
 
+from pixelcontrol.agents.quick import QUICK
 from pixelcontrol.agents.sac import (
+    PLANET_ACTION_REPEAT,
+    PLANET_SEED_FRAMES,
     SAC,
+    SOFT_LOOP,
     SACModel,
     SACSettings,
     exploit,
@@ -157,28 +161,18 @@ class CURL:
         load_state(self._parts(), self.generator, state)
 
 
-# What the loop needs for this agent; see `sac.PRESETS`.
 PRESETS: dict[str, dict[str, Any]] = {
-    "author": {
-        "action_repeat": 4,  # PlaNet's, by task: 8 for cartpole, 2 for finger and walker, else 4
-        "batch_size": 512,  # CURL's paper; the code's default is 32
-        "n_step": 1,
-        "discount": 0.99,
+    # CURL's paper, table 3.
+    "author": SOFT_LOOP
+    | {
+        "action_repeat": PLANET_ACTION_REPEAT,
+        "seed_frames": PLANET_SEED_FRAMES,
+        "batch_size": 512,  # the code's default is 32
         "replay_capacity": 100_000,
-        "seed_frames": 4_000,  # 1,000 agent steps
-        "update_every_agent_steps": 1,
         "image_size": 100,
-        "frame_stack": 3,
+        "learning_rate": {"cheetah": 2e-4, "other": 1e-3},
     },
-    "paper": {
-        "action_repeat": 2,  # section 4.1
-        "batch_size": 256,  # section 4.2
-        "n_step": 1,
-        "discount": 0.99,
-        "replay_capacity": 100_000,
-        "seed_frames": 2_000,  # 1,000 agent steps
-        "update_every_agent_steps": 1,
-        "image_size": 100,
-        "frame_stack": 3,
-    },
+    # See `sac.PRESETS`.
+    "paper": SOFT_LOOP | {"replay_capacity": 100_000, "image_size": 100, "seed_frames": 2_000},
+    "quick": SOFT_LOOP | QUICK | {"image_size": 56, "crop_size": 48},  # the author's share, in even numbers
 }

@@ -15,8 +15,10 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
+from pixelcontrol.agents.quick import QUICK
 from pixelcontrol.agents.sac import (
     SAC,
+    SOFT_LOOP,
     SACModel,
     SACSettings,
     exploit,
@@ -128,29 +130,15 @@ class DrQ:
         load_state(self.model.parts(), self.generator, state)
 
 
-# What the loop needs for this agent; see `sac.PRESETS`.
 PRESETS: dict[str, dict[str, Any]] = {
-    # DrQ's paper on the Dreamer benchmark, whose curves its repository ships.
-    "author": {
-        "action_repeat": 2,
+    # DrQ's paper on the Dreamer benchmark, whose curves its repository ships: action repeat 2.
+    "author": SOFT_LOOP
+    | {
         "batch_size": 512,  # "use 512 to reproduce the results in the paper"; the code's default is 128
-        "n_step": 1,
-        "discount": 0.99,
         "replay_capacity": 100_000,
         "seed_frames": 2_000,  # 1,000 agent steps
-        "update_every_agent_steps": 1,
-        "image_size": 84,
-        "frame_stack": 3,
     },
-    "paper": {
-        "action_repeat": 2,  # section 4.1
-        "batch_size": 256,  # section 4.2
-        "n_step": 1,
-        "discount": 0.99,
-        "replay_capacity": 100_000,  # Figure 9c
-        "seed_frames": 2_000,
-        "update_every_agent_steps": 1,
-        "image_size": 84,
-        "frame_stack": 3,
-    },
+    # See `sac.PRESETS`. The replay's size is DrQ's and Figure 9c's.
+    "paper": SOFT_LOOP | {"replay_capacity": 100_000, "seed_frames": 2_000},
+    "quick": SOFT_LOOP | QUICK | {"shift_pad": 2},
 }

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
+from pixelcontrol.agents.quick import QUICK
 from pixelcontrol.augment import random_shift
 from pixelcontrol.distributions import noisy_action
 from pixelcontrol.networks import ConvEncoder, DeterministicActor, TwinCritic, ema_update, initialise
@@ -98,9 +99,8 @@ class DrQV2:
             network.to(device)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
 
-        adam = partial(
-            torch.optim.Adam, lr=settings.learning_rate, fused=True, capturable=device.type == "cuda"
-        )
+        # capturable on a CPU too, so that a run may move to a GPU
+        adam = partial(torch.optim.Adam, lr=settings.learning_rate, fused=True, capturable=True)
         # One optimiser for critic and encoder: Adam treats every parameter alone, so it equals the official two.
         self.critic_optimiser = adam([*self.critic.parameters(), *self.encoder.parameters()])
         self.actor_optimiser = adam(self.actor.parameters())
@@ -213,29 +213,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "ablation-b": {"replay_capacity": 100_000, "stddev_initial": 0.2, "stddev_final": 0.2},
     "ablation-c": {"stddev_initial": 0.2, "stddev_final": 0.2},
     "ablation-d": {},
-    # A body that learns to run on two CPU cores while one has a coffee: the same algorithm with a smaller picture,
-    # network and batch, half as many decisions per frame, twice as many updates per decision, and rates to match.
-    # Found by the trials in LOG.md.
-    "quick": {
-        "frames": 60_000,
-        "envs": 4,
-        "workers": 1,
-        "image_size": 48,
+    # A body that learns to run on two CPU cores while one has a coffee: the same algorithm, smaller, with rates to
+    # match. Found by the trials in LOG.md.
+    "quick": QUICK
+    | {
         "shift_pad": 2,  # the paper's share of the image
-        "conv_filters": 16,
-        "conv_strides": (2, 1),
-        "hidden_dim": 256,
-        "batch_size": 128,
-        "action_repeat": 4,
-        "discount": 0.98,  # the paper's, per frame
-        "update_every_agent_steps": 1,
         "learning_rate": 4e-4,
         "saturation_penalty": 0.01,
         "critic_tau": 0.02,
         "stddev_duration": 8_000,
-        "exploration_steps": 1_000,  # the paper's 4,000 frames
-        "replay_capacity": 100_000,
-        "eval_every_frames": 10_000,
-        "save_every_frames": 20_000,
     },
 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pixelcontrol.envs.render import gl
-from pixelcontrol.envs.tasks import Task
+from pixelcontrol.envs.tasks import Cameras, Task
 
 if TYPE_CHECKING:
     from pixelcontrol.envs.render.opengl import OpenGLRenderer
@@ -59,7 +59,9 @@ def make_dmc_world(
     else:
         gl.choose_opengl()
     environment = load_environment(task)
-    return DmcWorld(environment, task.camera, renderer, image_size, action_repeat, task.episode_frames)
+    return DmcWorld(
+        environment, task.camera, renderer, image_size, action_repeat, task.episode_frames, depth=task.depth
+    )
 
 
 class DmcWorld:
@@ -74,22 +76,25 @@ class DmcWorld:
     def __init__(
         self,
         environment: Any,
-        camera: int | str,
+        camera: Cameras,
         renderer: RendererName,
         image_size: tuple[int, int],
         action_repeat: int,
         episode_frames: int | None = None,
+        *,
+        depth: float = 0.0,
     ) -> None:
         """Wrap an environment.
 
         Args:
             environment: a `dm_control.rl.control.Environment` whose task has a `random` (as every suite task),
                 or a `dm_control.composer.Environment`.
-            camera: id or name of the camera that the agent sees through.
+            camera: that the agent sees through, or several.
             renderer: "warp": the payload is the poses; "opengl": it is the finished image.
             image_size: (height, width).
             action_repeat: frames per agent step.
             episode_frames: frames until the time limit, or None when unknown.
+            depth: metres that a fourth channel of each camera shows, or 0 (see `Task`).
 
         Raises:
             ValueError: the environment's actions have no bounds to rescale [-1, 1] to.
@@ -100,6 +105,7 @@ class DmcWorld:
         self._environment = environment
         self._camera = camera
         self._image_size = image_size
+        self._depth = depth
         self._action_repeat = action_repeat
         self._episode_frames = episode_frames
         self._minimum = np.broadcast_to(bounds.minimum, bounds.shape).astype(np.float64)
@@ -109,19 +115,21 @@ class DmcWorld:
             from pixelcontrol.envs.render.scene import Scene
 
             environment.reset()
-            self.scene: Scene | None = Scene(environment.physics, camera)
+            self.scene: Scene | None = Scene(environment.physics, camera, depth)
         else:
             self.scene = None
 
     @cached_property
     def spec(self) -> WorldSpec:
         """See `pixelcontrol.types.WorldSpec`."""
+        from pixelcontrol.envs.render.scene import channel_count
         from pixelcontrol.types import WorldSpec  # It brings torch, which a worker process does without.
 
+        image_shape = (channel_count(self._camera, self._depth), *self._image_size)
         return WorldSpec(
             action_dim=len(self._minimum),
-            payload_shape=(3, *self._image_size) if self.scene is None else (self.scene.payload_size,),
-            payload_dtype="uint8" if self.scene is None else "float32",
+            payload_shape=self.scene.payload_shape if self.scene else image_shape,
+            payload_dtype="float32" if self.scene else "uint8",
             action_repeat=self._action_repeat,
             episode_frames=self._episode_frames,
         )
@@ -164,7 +172,8 @@ class DmcWorld:
         if self._opengl is None:
             from pixelcontrol.envs.render.opengl import OpenGLRenderer
 
-            self._opengl = OpenGLRenderer(self._environment.physics, self._camera, self._image_size)
+            physics = self._environment.physics
+            self._opengl = OpenGLRenderer(physics, self._camera, self._image_size, self._depth)
         self._opengl.draw(out)
 
     def close(self) -> None:

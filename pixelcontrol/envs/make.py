@@ -66,24 +66,25 @@ def make_env(
     world = make_world()
     try:
         spec = world.spec
-        expected = (("uint8", (3, *image_size)), ("float32", spec.payload_shape))
-        if (spec.payload_dtype, spec.payload_shape) not in expected or spec.action_repeat != action_repeat:
+        draws = spec.payload_dtype == "uint8" and spec.payload_shape[1:] == image_size
+        scene = world.scene if isinstance(world, DmcWorld) else None
+        if not (draws or scene) or spec.action_repeat != action_repeat:
             raise ValueError(
-                f"{task.name}: expected uint8 images of shape {(3, *image_size)} and action repeat "
-                f"{action_repeat}, got {spec}"
+                f"{task.name}: expected uint8 images of shape (channels, {image_size[0]}, {image_size[1]}) and "
+                f"action repeat {action_repeat}, got {spec}"
             )
         draw: Renderer
-        if isinstance(world, DmcWorld) and world.scene is not None:
-            draw = WarpRenderer(world.scene, num_worlds, image_size, str(device))
+        if scene is not None:
+            draw = WarpRenderer(scene, num_worlds, image_size, str(device))
         else:
-            draw = PixelRenderer("opengl" if isinstance(world, DmcWorld) else "own", str(device))
+            name = "opengl" if isinstance(world, DmcWorld) else "own"
+            draw = PixelRenderer(name, spec.payload_shape, str(device))
     finally:
         world.close()
     return VectorEnv(
         make_world,
         spec,
         draw,
-        image_size=image_size,
         num_worlds=num_worlds,
         num_workers=num_workers,
         seed=seed,

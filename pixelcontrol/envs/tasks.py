@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Difficulty = Literal["easy", "medium", "hard"]
+Cameras = int | str | tuple[int | str, ...]
+"""A camera by id or name, or several, whose images then lie behind one another along the channels."""
 
 _TRAIN_FRAMES = {"easy": 1_000_000, "medium": 3_000_000, "hard": 30_000_000}
 # Official code, agent steps until the exploration noise is at its smallest; the paper names no unit.
@@ -32,7 +34,9 @@ class Task:
         train_frames: frames to train (Table 1, "Allowed Steps").
         exploration_agent_steps: agent steps over which the exploration noise decays (Table 2 and the
             official code).
-        camera: id or name of the camera that the agent sees through.
+        camera: that the agent sees through, or several.
+        depth: if above 0, each camera has a fourth channel: the distance along its view, 0 at the camera and
+            255 from `depth` metres on.
         episode_frames: frames until the time limit, or None when only the world knows.
         action_repeat: frames per agent step in the paper.
         traits: Table 1.
@@ -49,7 +53,8 @@ class Task:
     difficulty: Difficulty | None = None
     train_frames: int = _TRAIN_FRAMES["medium"]
     exploration_agent_steps: int = _EXPLORATION_AGENT_STEPS["medium"]
-    camera: int | str = 0
+    camera: Cameras = 0
+    depth: float = 0.0
     episode_frames: int | None = 1000
     action_repeat: int = 2
     traits: tuple[str, ...] = ()

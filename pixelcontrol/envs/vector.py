@@ -49,14 +49,16 @@ class PixelRenderer:
 
     Attributes:
         name: who drew the images.
+        image_shape: (channels, height, width).
     """
 
-    def __init__(self, name: str, device: str) -> None:
+    def __init__(self, name: str, image_shape: tuple[int, int, int], device: str) -> None:
         """Move images drawn by `name` to torch `device`."""
         self.name = name
+        self.image_shape = image_shape
         self._device = device
 
-    def images(self, payload: np.ndarray) -> UInt8[Tensor, "worlds 3 height width"]:
+    def images(self, payload: np.ndarray) -> UInt8[Tensor, "worlds channels height width"]:
         """See `pixelcontrol.types.Renderer`."""
         return torch.from_numpy(payload).to(self._device, copy=True)
 
@@ -67,7 +69,7 @@ class VectorEnv:
     Attributes:
         spec: of every one of the worlds.
         num_worlds: N.
-        image_shape: (3, height, width).
+        image_shape: (channels, height, width).
         renderer: what draws the images.
         faults: workers replaced so far.
     """
@@ -78,7 +80,6 @@ class VectorEnv:
         spec: WorldSpec,
         renderer: Renderer,
         *,
-        image_size: tuple[int, int],
         num_worlds: int,
         num_workers: int,
         seed: int,
@@ -91,7 +92,6 @@ class VectorEnv:
             make_world: builds one world; picklable if there are workers.
             spec: what `make_world().spec` is.
             renderer: draws the payloads.
-            image_size: (height, width) of the images.
             num_worlds: N.
             num_workers: processes that share the worlds evenly; 0 steps them in this process, where what a
                 world raises is not mended but comes out as it is.
@@ -110,7 +110,7 @@ class VectorEnv:
             )
         self.spec = spec
         self.num_worlds = num_worlds
-        self.image_shape = (3, *image_size)
+        self.image_shape = renderer.image_shape
         self.renderer = renderer
         self.faults = 0
         self._seed = seed

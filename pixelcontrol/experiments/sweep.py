@@ -37,6 +37,7 @@ from rich.table import Table
 
 from pixelcontrol.config import resolve
 from pixelcontrol.envs.tasks import PAPER_TASKS, find_task
+from pixelcontrol.errors import Interrupted
 from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND
 from pixelcontrol.experiments.runs import short_count
 from pixelcontrol.logger import clock
@@ -45,7 +46,7 @@ from pixelcontrol.rundir import RunBusy, RunLock
 from pixelcontrol.settings import flag
 from pixelcontrol.storage import available_ram_bytes
 
-TRAIN = (sys.executable, "-c", "import sys; from pixelcontrol.cli import main; sys.exit(main())", "train")
+TRAIN = (sys.executable, "-m", "pixelcontrol", "train")
 """The program that each run is: `pixelcontrol train` of this very installation."""
 
 OVERHEAD_BYTES = 3 * 1024**3
@@ -284,8 +285,8 @@ def _die_with_parent() -> None:
 
 def progress(job: Job) -> dict[str, float]:
     """Where a run stands, by the last whole lines of its tables: frame, last evaluation return, frames/s."""
-    train = _last_row(job.directory / "train.csv")
-    evaluation = _last_row(job.directory / "eval.csv")
+    train = last_row(job.directory / "train.csv")
+    evaluation = last_row(job.directory / "eval.csv")
     return {
         "frame": max(int(train.get("frame", 0)), int(evaluation.get("frame", 0))),
         "episode_return": float(evaluation.get("episode_return", "nan")),
@@ -293,7 +294,8 @@ def progress(job: Job) -> dict[str, float]:
     }
 
 
-def _last_row(table: Path) -> dict[str, str]:
+def last_row(table: Path) -> dict[str, str]:
+    """The last whole line of a table that is being written, by column; nothing where there is none yet."""
     if not table.exists():
         return {}
     with table.open("rb") as file:
@@ -393,14 +395,6 @@ def _run_to_its_end(command: list[str], log: str, threads: int) -> int:
 # ---- the sweep ----
 
 
-class Stopped(Exception):
-    """The sweep was asked to end by a signal; every run has saved."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; start the same sweep again to go on")
-        self.exit_status = 128 + number
-
-
 def sweep(
     tasks: Sequence[str],
     agents: Sequence[str],
@@ -433,7 +427,7 @@ def sweep(
 
     Raises:
         ValueError: something named does not exist, or a run directory is not this sweep's.
-        Stopped: a signal came.
+        Interrupted: a signal came.
     """
     jobs = plan(parse_tasks(tasks), agents, parse_seeds(seeds), out, overrides)
     parallel = parallel or choose_parallel(jobs, str(overrides.get("device", "auto")))
@@ -468,7 +462,7 @@ def run_all(
 
     Raises:
         ValueError: a run directory is not this sweep's; nothing has been started.
-        Stopped: a signal came.
+        Interrupted: a signal came.
     """
     waiting = [job for job in jobs if state(job) != "finished"]
     running: dict[Job, Any] = {}
@@ -507,12 +501,14 @@ def run_all(
                 counts = f"{done} of {len(jobs)} runs finished, {len(waiting)} waiting, {len(failed)} failed"
                 live.update(Group(_table(running, starts), counts))
                 time.sleep(poll_seconds)
+        if not live.console.is_terminal:
+            print()  # the table's last form ends without one
     finally:
         place.stop(list(running.values()))
         for number, handler in previous.items():
             signal.signal(number, handler)
     if received:
-        raise Stopped(received[0])
+        raise Interrupted(received[0], "start the same sweep again to go on")
     return failed
 
 

@@ -1,4 +1,4 @@
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import partial
 
 import pytest
@@ -23,7 +23,7 @@ from soft_helpers import (
 
 from pixelcontrol.agents.curl import CURL, PRESETS, CURLSettings
 from pixelcontrol.agents.sac import SAC, SACSettings
-from pixelcontrol.config import LoopSettings
+from pixelcontrol.config import resolve
 
 
 def make(seed=1, size=20, **changes):
@@ -164,9 +164,6 @@ def test_state_round_trip():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_presets_name_settings_that_exist(preset):
-    known = {item.name for kind in (LoopSettings, CURLSettings) for item in fields(kind)}
-    chosen = PRESETS[preset]
-    assert chosen.keys() <= known
-    assert chosen["seed_frames"] % chosen["action_repeat"] == 0
-    assert CURLSettings().crop_size <= chosen["image_size"]
+def test_presets_crop_what_they_draw(preset):
+    chosen = resolve("reacher_easy", "curl", preset)[0].flat()
+    assert chosen["crop_size"] < chosen["image_size"]

@@ -19,9 +19,8 @@ from soft_helpers import (
     with_random_biases,
 )
 
-from pixelcontrol.agents.drq import PRESETS, DrQ, DrQSettings
+from pixelcontrol.agents.drq import DrQ, DrQSettings
 from pixelcontrol.agents.sac import SAC, SACSettings
-from pixelcontrol.config import LoopSettings
 
 
 def make(seed=1, **changes):
@@ -139,10 +138,3 @@ def test_state_round_trip():
     for one in (agent, other):
         one.update_cycle[1](batch_of(5), STEP)
     assert same(weights_of(agent), weights_of(other))
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_presets_name_settings_that_exist(preset):
-    known = {item.name for kind in (LoopSettings, DrQSettings) for item in fields(kind)}
-    assert PRESETS[preset].keys() <= known
-    assert PRESETS[preset]["seed_frames"] % PRESETS[preset]["action_repeat"] == 0

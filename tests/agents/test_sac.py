@@ -1,4 +1,4 @@
-from dataclasses import fields, replace
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -23,7 +23,6 @@ from soft_helpers import (
 )
 
 from pixelcontrol.agents.sac import (
-    PRESETS,
     SAC,
     SACModel,
     SACSettings,
@@ -33,7 +32,6 @@ from pixelcontrol.agents.sac import (
     update_targets,
     update_temperature,
 )
-from pixelcontrol.config import LoopSettings
 from pixelcontrol.learner import Learner
 
 
@@ -233,13 +231,6 @@ def test_settings_choose_trunk_and_first_weights():
     full = make(delta_orthogonal=False).model.encoder.convolutions[0].weight
     assert centred.count_nonzero() == 4 * 9
     assert full.count_nonzero() == 4 * 81
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_presets_name_settings_that_exist(preset):
-    known = {item.name for kind in (LoopSettings, SACSettings) for item in fields(kind)}
-    assert PRESETS[preset].keys() <= known
-    assert PRESETS[preset]["seed_frames"] % PRESETS[preset]["action_repeat"] == 0
 
 
 def test_settings_are_frozen():

@@ -1,5 +1,7 @@
 """Whole environments, from a task's name to images: both renderers, workers, states, users' own worlds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,9 @@ from pixelcontrol.envs.tasks import PAPER_TASKS, find_task
 NAMES = [task.name for task in PAPER_TASKS]
 
 
-def make(name, num_worlds=2, num_workers=0, renderer="warp", image_size=(84, 84), **kwargs):
+def make(task, num_worlds=2, num_workers=0, renderer="warp", image_size=(84, 84), **kwargs):
     return make_env(
-        find_task(name),
+        find_task(task) if isinstance(task, str) else task,
         num_worlds=num_worlds,
         num_workers=num_workers,
         renderer=renderer,
@@ -59,6 +61,22 @@ def test_workers_give_the_same_as_no_workers(renderer):
     here.close(), there.close()
     assert torch.equal(one.image, other.image)
     np.testing.assert_array_equal(one.reward, other.reward)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("renderer", ["warp", "opengl"])
+def test_several_cameras_and_their_distances(renderer, num_workers):
+    """The first camera's colours are those it has alone."""
+    alone = make("cheetah_run", renderer=renderer, image_size=(20, 30))
+    task = replace(find_task("cheetah_run"), camera=(0, "back"), depth=8.0)
+    env = make(task, 2, num_workers, renderer, image_size=(20, 30))
+    row, row_alone = env.reset(), alone.reset()
+    env.close(), alone.close()
+    assert env.image_shape == (8, 20, 30)
+    assert row.image.shape == (2, 8, 20, 30)
+    assert torch.equal(row.image[:, :3], row_alone.image)
+    assert (row.image[:, 3] == 255).any()  # the sky
+    assert (row.image[:, 3] < 255).any()  # the cheetah
 
 
 def test_the_opengl_image_is_dm_controls():
@@ -111,7 +129,7 @@ def test_other_tasks_of_the_suite(name):
 
 def test_a_task_that_warp_cannot_draw_is_refused():
     with pytest.raises(ValueError, match="renderer 'opengl'"):
-        make("quadruped_escape")
+        make("dog_run")
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -147,7 +165,7 @@ def test_a_users_own_dm_control_task_is_drawn_by_warp():
     [
         ("no_such_module:make_world", "No module named 'no_such_module'"),
         ("my_robot:no_such_function", "module 'my_robot' has no function 'no_such_function'"),
-        ("my_robot:make_world_of_another_size", r"expected uint8 images of shape \(3, 84, 84\)"),
+        ("my_robot:make_world_of_another_size", r"expected uint8 images of shape \(channels, 84, 84\)"),
     ],
 )
 def test_a_users_mistakes_are_named(name, message):

@@ -24,6 +24,7 @@ class PayloadAsImage:
     """The three float32 numbers of a `ScriptedWorld`, each as the 4 bytes of one channel."""
 
     name = "payload"
+    image_shape = (3, 1, 4)
 
     def images(self, payload):
         return torch.from_numpy(payload.copy().view(np.uint8).reshape(len(payload), 3, 1, 4))
@@ -50,7 +51,6 @@ def scripted(num_worlds=1, num_workers=0, make_world=ScriptedWorld, seed=7, **kw
             make_world,
             ScriptedWorld().spec,
             PayloadAsImage(),
-            image_size=(1, 4),
             num_worlds=num_worlds,
             num_workers=num_workers,
             seed=seed,
@@ -65,8 +65,7 @@ def toys(num_worlds=2, num_workers=0, seed=7, stream=0):
         VectorEnv(
             make_world,
             make_world().spec,
-            PixelRenderer("own", "cpu"),
-            image_size=(20, 24),
+            PixelRenderer("own", (3, 20, 24), "cpu"),
             num_worlds=num_worlds,
             num_workers=num_workers,
             seed=seed,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pixelcontrol.errors import Interrupted
 from pixelcontrol.experiments.runs import read_runs
 from pixelcontrol.experiments.sweep import (
     RayCluster,
-    Stopped,
     ThisMachine,
     choose_parallel,
     describe,
@@ -224,7 +224,7 @@ def test_a_signal_stops_the_sweep_and_its_runs(tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
             return super().exit_status(handle)
 
-    with pytest.raises(Stopped, match="start the same sweep again") as stop:
+    with pytest.raises(Interrupted, match="start the same sweep again") as stop:
         run_all(four_runs(tmp_path), Interrupting(2), program=FAKE, poll_seconds=0.01)
     assert stop.value.exit_status == 130
     assert signal.getsignal(signal.SIGINT) is before

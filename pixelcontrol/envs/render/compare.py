@@ -12,6 +12,9 @@ from pixelcontrol.envs.render import gl
 from pixelcontrol.envs.tasks import Task
 
 STRONG = 16  # a pixel that is off by more, of 255, counts as off
+TABLE_HEAD = f"""\
+| task | mean difference, of 255 | pixels off by > {STRONG} | in the worst state | ms per image |
+|---|---|---|---|---|"""
 _PANELS = 3  # states shown in the picture
 
 
@@ -40,9 +43,16 @@ class Comparison:
         return float(self.difference.mean())
 
     @property
-    def off_fraction(self) -> float:
-        """The part of all pixels of which some channel is off by more than `STRONG`, in [0, 1]."""
-        return float((self.difference.max(axis=-1) > STRONG).mean())
+    def off_fractions(self) -> np.ndarray:
+        """The part of each state's pixels of which some channel is off by more than `STRONG`: (states,)."""
+        return (self.difference.max(axis=-1) > STRONG).mean(axis=(1, 2))
+
+    def table_row(self) -> str:
+        """The figures under `TABLE_HEAD`, from the second column on."""
+        off = self.off_fractions
+        return (
+            f"{self.mean_difference:.2f} | {off.mean():.2%} | {off.max():.2%} | {self.warp_seconds * 1e3:.2f}"
+        )
 
     def picture(self) -> np.ndarray:
         """A few states, one per row, as OpenGL | warp | difference x4, in uint8 (height, width, 3)."""
@@ -92,7 +102,7 @@ def compare(
     control = environment.action_spec()
     low, high = np.maximum(control.minimum, -1.0), np.minimum(control.maximum, 1.0)
 
-    rows = np.zeros((states, scene.payload_size), np.float32)
+    rows = np.zeros((states, *scene.payload_shape), np.float32)
     opengl = np.zeros((states, 3, *image_size), np.uint8)
     for i in range(states):
         if i % 4 == 0:

@@ -17,7 +17,9 @@ from typing import Any
 import mujoco
 import numpy as np
 
-# One row: [number of geoms, camera (CAMERA_SIZE), lights (LIGHT_SIZE each), geoms (GEOM_SIZE each)].
+from pixelcontrol.envs.tasks import Cameras
+
+# One row: [number of geoms, camera (CAMERA_SIZE), lights (LIGHT_SIZE each), geoms (GEOM_SIZE each), heights].
 CAMERA_SIZE = 11  # position 3, forward 3, up 3, half height and centre of the view at distance 1
 LIGHT_SIZE = 6  # position 3, direction 3
 GEOM_SIZE = 23  # type, data id, category, material id, size 3, position 3, rotation 9 (rows), rgba 4
@@ -26,7 +28,6 @@ _GEOM_INTEGERS = 10  # type, dataid, objtype, objid, category, matid and four mo
 _GEOM_FLOATS = 19  # size 3, pos 3, mat 9, rgba 4
 _CATENARY_SEGMENTS = 30  # a slack tendon is drawn as a chain of this many capsules
 _MAX_GEOMS = 1000
-_UNSUPPORTED = {mujoco.mjtGeom.mjGEOM_HFIELD: "height field", mujoco.mjtGeom.mjGEOM_SKIN: "skin"}
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,14 @@ class Mesh:
 
 
 class Scene:
-    """The drawable content of one task, as seen by one camera. Picklable; never edits the task's model.
+    """The drawable content of one task, as seen by its cameras. Picklable; never edits the task's model.
 
     Attributes:
-        payload_size: length of the float32 row that `pack` writes.
+        channels: of an image, of all cameras together.
+        depth: see `__init__`.
+        payload_shape: (cameras, length of a row), of the float32 rows that `pack` writes.
         max_geoms: how many geoms a row has room for.
+        fields: int32 (height fields, 3): rows, columns, where in a row its heights begin, in metres, row by row.
         materials, lights, textures, meshes, planes: what never changes; see the classes above. A texture is
             (is it a cube, uint8 (faces, height, width, 3)); planes are float32 (planes, 3) sizes.
         plane_repeat: float32 (planes, 2), the `repeat` of each plane's material.
@@ -95,34 +99,37 @@ class Scene:
         shadow_scale: the part of a spot light's cone that receives shadows.
     """
 
-    def __init__(self, physics: Any, camera: int | str) -> None:
+    def __init__(self, physics: Any, camera: Cameras, depth: float = 0.0) -> None:
         """Collect what is drawn.
 
         Args:
             physics: a dm_control `Physics` (suite or composer).
-            camera: id or name of one of the model's cameras.
+            camera: of the model's cameras.
+            depth: metres up to which a fourth channel of each camera shows distances; 0 for colours alone.
 
         Raises:
-            ValueError: the model has no such camera, or holds a height field or a skin.
+            ValueError: the model has no such camera, or wears a skin.
         """
         model = physics.model.ptr
-        self._camera = camera_id(model, camera)
+        self.channels = channel_count(camera, depth)
+        self.depth = depth
+        self._cameras = camera_ids(model, camera)
         self._snapshot: _Snapshot | None = None
-        scene = self._update(physics).scene
+        scene = self._snapshot_of(physics).see(self._cameras[0])
 
-        types = {geom.type for geom in scene.geoms[: scene.ngeom]}
-        for kind, name in _UNSUPPORTED.items():
-            if int(kind) in types:
-                raise ValueError(f"this task shows a {name}, which only renderer 'opengl' draws")
+        if any(geom.type == mujoco.mjtGeom.mjGEOM_SKIN for geom in scene.geoms[: scene.ngeom]):
+            raise ValueError("this task shows a skin, which only renderer 'opengl' draws")
 
         tendons = sum(geom.objtype == mujoco.mjtObj.mjOBJ_TENDON for geom in scene.geoms[: scene.ngeom])
         spatial = model.wrap_type[model.tendon_adr] != mujoco.mjtWrap.mjWRAP_JOINT
         segments = np.maximum(model.tendon_num, _CATENARY_SEGMENTS)[spatial].sum()
         self.max_geoms = int(scene.ngeom - tendons + segments)
         self.lights = _lights(scene)
-        self.payload_size = (
-            1 + CAMERA_SIZE + LIGHT_SIZE * len(self.lights.shadow) + GEOM_SIZE * self.max_geoms
-        )
+        row = 1 + CAMERA_SIZE + LIGHT_SIZE * len(self.lights.shadow) + GEOM_SIZE * self.max_geoms
+        grids = np.stack([model.hfield_nrow, model.hfield_ncol], axis=1)
+        ends = row + np.cumsum(grids.prod(axis=1))
+        self.fields = np.column_stack([grids, ends - grids.prod(axis=1)]).astype(np.int32)
+        self.payload_shape = (len(self._cameras), int(ends[-1]) if len(ends) else row)
         self.materials = _materials(model)
         self.textures = [_texture(model, i) for i in range(model.ntex)]
         skyboxes = np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)
@@ -136,7 +143,7 @@ class Scene:
         self.shadow_scale = float(model.vis.map.shadowscale)
 
     def pack(self, physics: Any, out: np.ndarray) -> None:
-        """Write camera, lights and geoms of the present moment into float32 `out` (payload_size,).
+        """Write camera, lights and geoms of the present moment into float32 `out` (*payload_shape).
 
         `physics` must come from the same task as the one given at construction; its data must be up to date
         with its state, as they are after a dm_control `env.reset()` or `env.step()`.
@@ -144,7 +151,12 @@ class Scene:
         Raises:
             RuntimeError: the world shows more geoms than it did at construction.
         """
-        snapshot = self._update(physics)
+        snapshot = self._snapshot_of(physics)
+        for camera, row in zip(self._cameras, out, strict=True):
+            snapshot.see(camera)
+            self._pack_row(snapshot, row)
+
+    def _pack_row(self, snapshot: _Snapshot, out: np.ndarray) -> None:
         count = snapshot.scene.ngeom
         if count > self.max_geoms:
             raise RuntimeError(f"the world shows {count} geoms, {self.max_geoms} were expected at most")
@@ -164,48 +176,61 @@ class Scene:
             out[at + 3 : at + 6] = direction
             at += LIGHT_SIZE
 
-        geoms = out[at:].reshape(self.max_geoms, GEOM_SIZE)
+        geoms = out[at : at + self.max_geoms * GEOM_SIZE].reshape(self.max_geoms, GEOM_SIZE)
         geoms[:count, 0:2] = snapshot.integers[:count, 0:2]
         geoms[:count, 2:4] = snapshot.integers[:count, 4:6]
         geoms[:count, 4:] = snapshot.floats[:count]
+
+        model = snapshot.model
+        for i, (rows, columns, start) in enumerate(self.fields):
+            first, heights = model.hfield_adr[i], out[start : start + rows * columns]
+            np.multiply(
+                model.hfield_data[first : first + rows * columns], model.hfield_size[i, 2], out=heights
+            )
+            shown = (geoms[:, 0] == int(mujoco.mjtGeom.mjGEOM_HFIELD)) & (geoms[:, 1] == i)
+            geoms[shown, 6] = heights.max()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out MuJoCo's scene: another process makes its own."""
         return self.__dict__ | {"_snapshot": None}
 
-    def _update(self, physics: Any) -> _Snapshot:
-        """Bring MuJoCo's scene up to date. A composer task compiles a new model for each episode."""
-        model = physics.model.ptr
-        if self._snapshot is None or self._snapshot.model is not model:
-            self._snapshot = _Snapshot(model, self._camera)
-        self._snapshot.update(physics.data.ptr)
+    def _snapshot_of(self, physics: Any) -> _Snapshot:
+        """MuJoCo's scene of a model. A composer task compiles a new model for each episode."""
+        model, data = physics.model.ptr, physics.data.ptr
+        if self._snapshot is None or self._snapshot.data is not data:
+            self._snapshot = _Snapshot(model, data)
         return self._snapshot
 
 
-def camera_id(model: mujoco.MjModel, camera: int | str) -> int:
-    """Return the id of a camera given by id or name.
+def camera_ids(model: mujoco.MjModel, camera: Cameras) -> list[int]:
+    """Return the ids of cameras given by id ("0" is one, too) or name.
 
     Raises:
-        ValueError: there is none; the message lists those there are.
+        ValueError: there is no such camera; the message lists those there are.
     """
     names = [model.camera(i).name for i in range(model.ncam)]
-    if camera in names:
-        return names.index(camera)
-    if isinstance(camera, int) and 0 <= camera < model.ncam:
-        return camera
-    choices = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
-    raise ValueError(f"camera {camera!r}: this task has {choices or 'no camera'}")
+    ids = {str(i): i for i in range(model.ncam)} | {name: i for i, name in enumerate(names)}
+    wanted = camera if isinstance(camera, tuple) else (camera,)
+    for one in wanted:
+        if str(one) not in ids:
+            choices = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
+            raise ValueError(f"camera {one!r}: this task has {choices or 'no camera'}")
+    return [ids[str(one)] for one in wanted]
+
+
+def channel_count(camera: Cameras, depth: float) -> int:
+    """How many channels an image has: red, green and blue of each camera, and distances if `depth` > 0."""
+    return (len(camera) if isinstance(camera, tuple) else 1) * (4 if depth > 0 else 3)
 
 
 class _Snapshot:
     """An `mjvScene` with NumPy views of the parts that a row copies."""
 
-    def __init__(self, model: mujoco.MjModel, camera: int) -> None:
-        self.model = model
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+        self.model, self.data = model, data
         self.scene = mujoco.MjvScene(model, _MAX_GEOMS)
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._camera.fixedcamid = camera
         self._option = mujoco.MjvOption()
         # dm_control's cameras show everything that is shown by default, but for this.
         self._option.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = False
@@ -218,11 +243,14 @@ class _Snapshot:
         self.lights = [(light.pos, light.dir) for light in self.scene.lights[:lights]]
         self.integers, self.floats = _geom_memory(self.scene)
 
-    def update(self, data: mujoco.MjData) -> None:
+    def see(self, camera: int) -> mujoco.MjvScene:
+        """Bring the scene up to date, as a camera sees it."""
+        self._camera.fixedcamid = camera
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(
-            self.model, data, self._option, self._perturb, self._camera, everything, self.scene
+            self.model, self.data, self._option, self._perturb, self._camera, everything, self.scene
         )
+        return self.scene
 
 
 def _geom_memory(scene: mujoco.MjvScene) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,10 @@ _GRID = 200  # mjMAXPLANEGRID: how many cells an infinite plane has along an axi
 
 
 class WarpRenderer:
-    """Turns the payload rows of `Scene.pack` into images; see `pixelcontrol.types.Renderer`."""
+    """Turns the payload rows of `Scene.pack` into images; see `pixelcontrol.types.Renderer`.
+
+    Unusual: a world that several cameras see is drawn like several worlds, whose images then lie side by side.
+    """
 
     name = "warp"
 
@@ -32,12 +35,15 @@ class WarpRenderer:
         them from Warp's cache.
         """
         wp.config.log_level = wp.LOG_ERROR
+        cameras, row_size = scene.payload_shape
+        self.image_shape = (scene.channels, *image_size)
         self._device = torch.device(device)
-        self._image_size = image_size
-        self._num_worlds = num_worlds
-        self._rows = torch.zeros(num_worlds, scene.payload_size, device=self._device)
+        self._depth = scene.depth
+        self._cameras = cameras
+        self._pictures = num_worlds * cameras
+        self._rows = torch.zeros(self._pictures, row_size, device=self._device)
         if self._device.type == "cuda":
-            self._staging = torch.zeros(num_worlds, scene.payload_size).pin_memory()
+            self._staging = torch.zeros_like(self._rows, device="cpu").pin_memory()
             self._copied = torch.cuda.Event()
             # Warp may not be given PyTorch's default stream: that is CUDA's legacy stream, which waits for all.
             self._stream = torch.cuda.Stream(self._device)
@@ -46,68 +52,71 @@ class WarpRenderer:
             self._put_fixed(scene)
             self._put_worlds(scene)
 
-    def images(self, payload: np.ndarray) -> UInt8[Tensor, "worlds 3 height width"]:
-        """Draw float32 (num_worlds, scene.payload_size) rows. The result is a fresh tensor on `device`."""
-        images = torch.empty(self._num_worlds, 3, *self._image_size, dtype=torch.uint8, device=self._device)
+    def images(self, payload: np.ndarray) -> UInt8[Tensor, "worlds channels height width"]:
+        """Draw float32 (num_worlds, *scene.payload_shape) rows. The result is a fresh tensor on `device`."""
+        channels, height, width = self.image_shape
+        pictures = torch.empty(
+            (self._pictures, channels // self._cameras, height, width), dtype=torch.uint8, device=self._device
+        )
+        images = pictures.view(-1, *self.image_shape)
+        rows = torch.from_numpy(payload).view(self._rows.shape)
         if self._device.type == "cpu":
-            self._rows.copy_(torch.from_numpy(payload))
-            self._draw(images)
+            self._rows.copy_(rows)
+            self._draw(pictures)
             return images
 
         self._copied.synchronize()  # the last copy has left the staging buffer
-        self._staging.copy_(torch.from_numpy(payload))
+        self._staging.copy_(rows)
         now = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(now)
         side = wp.stream_from_torch(self._stream)
         with torch.cuda.stream(self._stream), wp.ScopedStream(side, sync_enter=False):
             self._rows.copy_(self._staging, non_blocking=True)
             self._copied.record()
-            self._draw(images)
+            self._draw(pictures)
         now.wait_stream(self._stream)
         return images
 
-    def _draw(self, images: Tensor) -> None:
+    def _draw(self, pictures: Tensor) -> None:
         """Launch the kernels on the rows."""
         from pixelcontrol.envs.render import kernels
 
-        height, width = self._image_size
-        rows = wp.from_torch(self._rows)
+        _, height, width = self.image_shape
+        rows = self._stage.rows
 
         def launch(kernel: Any, size: tuple[int, ...], *inputs: Any) -> None:
             wp.launch(kernel, dim=size, inputs=inputs, device=rows.device)
 
         launch(
             kernels.look,
-            (self._num_worlds,),
+            (self._pictures,),
             *(rows, self._fixed_lights, self._materials),
-            *(self._worlds, self._views, self._lights),
+            *(self._worlds, self._paint.views, self._paint.lights),
         )
         launch(
             kernels.place,
-            self._shapes.shape,
-            *(rows, self._worlds, self._views, self._materials, self._grid),
+            self._stage.shapes.shape,
+            *(rows, self._worlds, self._paint.views, self._materials, self._grid),
             *(self._meshes, self._mesh_box, self._mesh_start, self._first_geom),
-            *(self._shapes, self._coats, self._bounds, self._starts),
+            *(self._stage, self._paint.coats),
         )
         launch(
             kernels.find,
             self._codes.shape,
-            *(self._worlds, self._views, self._shapes, self._bounds, self._starts),
-            *(height, width, self._codes),
+            *(self._worlds, self._paint.views, self._stage, height, width, self._codes),
         )
         launch(
             kernels.shade,
-            (self._num_worlds, height, width),
-            *(self._worlds, self._views, self._shapes, self._coats, self._lights, self._bounds, self._starts),
-            *(self._textures, self._texels, self._mesh_normals, self._skybox, self._codes),
-            wp.from_torch(images),
+            (self._pictures, height, width),
+            *(self._worlds, self._stage, self._paint, self._codes, self._depth, wp.from_torch(pictures)),
         )
 
     def _put_fixed(self, scene: Scene) -> None:
         """Copy what never changes to the device."""
-        from pixelcontrol.envs.render import kernels
+        from pixelcontrol.envs.render import kernels, light, texture
 
         materials, lights = scene.materials, scene.lights
+        self._paint = kernels.Paint()
         self._materials = _struct_array(
             kernels.Material,
             surface=materials.surface,
@@ -118,7 +127,7 @@ class WarpRenderer:
         cutoff = np.radians(lights.cone[:, 0])
         spot = np.tan(np.minimum(cutoff * scene.shadow_scale, np.radians(80.0)))
         self._fixed_lights = _struct_array(
-            kernels.Light,
+            light.Light,
             ambient=lights.colours[:, 0],
             diffuse=lights.colours[:, 1],
             specular=lights.colours[:, 2],
@@ -130,11 +139,11 @@ class WarpRenderer:
             shadow_half=np.where(lights.directional, scene.shadow_clip, spot),
         )
         self._grid = wp.array(_plane_grids(scene), dtype=wp.vec3)
-        self._skybox = scene.skybox
+        self._paint.skybox = scene.skybox
         texels, textures = _pack_textures(scene.textures)
-        self._texels = wp.array(texels, dtype=wp.uint32)
-        self._textures = _struct_array(
-            kernels.Texture,
+        self._paint.texels = wp.array(texels, dtype=wp.uint32)
+        self._paint.textures = _struct_array(
+            texture.Texture,
             **dict(zip(("is_cube", "width", "height", "levels", "start"), textures, strict=True)),
         )
 
@@ -149,23 +158,27 @@ class WarpRenderer:
         faces = [len(mesh.faces) for mesh in scene.meshes]
         self._mesh_start = wp.array(np.cumsum([0, *faces]).astype(np.int32), dtype=wp.int32)
         normals = [np.zeros((0, 3), np.float32), *(mesh.normals.reshape(-1, 3) for mesh in scene.meshes)]
-        self._mesh_normals = wp.array(np.concatenate(normals), dtype=wp.vec3)
+        self._paint.mesh_normals = wp.array(np.concatenate(normals), dtype=wp.vec3)
 
     def _put_worlds(self, scene: Scene) -> None:
         """Make room for what each picture is made from."""
-        from pixelcontrol.envs.render import kernels
+        from pixelcontrol.envs.render import kernels, light, rays
 
-        worlds, geoms, lights = self._num_worlds, scene.max_geoms, len(scene.lights.shadow)
+        worlds, geoms, lights = self._pictures, scene.max_geoms, len(scene.lights.shadow)
         views = 2 + int(scene.lights.shadow.sum())
-        height, width = self._image_size
+        _, height, width = self.image_shape
         self._first_geom = 1 + CAMERA_SIZE + LIGHT_SIZE * lights
-        self._worlds = wp.zeros(worlds, dtype=kernels.World)
-        self._views = wp.zeros((worlds, views), dtype=kernels.View)
-        self._lights = wp.zeros((worlds, lights), dtype=kernels.Light)
-        self._shapes = wp.zeros((worlds, geoms), dtype=kernels.Shape)
-        self._coats = wp.zeros((worlds, geoms), dtype=kernels.Coat)
-        self._bounds = wp.zeros((worlds, views, geoms), dtype=wp.vec4)
-        self._starts = wp.zeros((worlds, views, geoms), dtype=wp.vec3)
+        self._worlds = wp.zeros(worlds, dtype=rays.World)
+        self._paint.views = wp.zeros((worlds, views), dtype=rays.View)
+        self._paint.lights = wp.zeros((worlds, lights), dtype=light.Light)
+        self._paint.coats = wp.zeros((worlds, geoms), dtype=kernels.Coat)
+        self._stage = rays.Stage()
+        rows, columns, start = scene.fields.T
+        self._stage.fields = _struct_array(rays.Field, rows=rows, columns=columns, start=start)
+        self._stage.rows = wp.from_torch(self._rows)
+        self._stage.shapes = wp.zeros((worlds, geoms), dtype=rays.Shape)
+        self._stage.bounds = wp.zeros((worlds, views, geoms), dtype=wp.vec4)
+        self._stage.starts = wp.zeros((worlds, views, geoms), dtype=wp.vec3)
         self._codes = wp.zeros((worlds, height + 1, width + 1), dtype=wp.int32)
 
 

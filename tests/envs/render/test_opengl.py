@@ -87,7 +87,7 @@ from pixelcontrol.envs.render.warp import WarpRenderer
 environment = suite.load("pendulum", "swingup")
 environment.reset()
 scene = Scene(environment.physics, 0)
-rows = np.zeros((1, scene.payload_size), np.float32)
+rows = np.zeros((1, *scene.payload_shape), np.float32)
 scene.pack(environment.physics, rows[0])
 print(float(WarpRenderer(scene, 1, (32, 32), "cpu").images(rows).float().std()) > 5, "OpenGL" in sys.modules)
 """

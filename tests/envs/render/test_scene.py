@@ -21,9 +21,9 @@ def load(domain, task):
 
 
 def pack(scene, physics):
-    row = np.zeros(scene.payload_size, np.float32)
-    scene.pack(physics, row)
-    return row
+    rows = np.zeros(scene.payload_shape, np.float32)
+    scene.pack(physics, rows)
+    return rows[0]
 
 
 def geoms_of(scene, row):
@@ -106,6 +106,16 @@ def test_a_camera_has_an_id_or_a_name():
     for unknown in (2, -1, "front"):
         with pytest.raises(ValueError, match=r"this task has 0 \(side\), 1 \(back\)"):
             Scene(environment.physics, unknown)
+
+
+def test_several_cameras_have_a_row_each():
+    environment = load("cheetah", "run")
+    both = Scene(environment.physics, ("1", "side"))
+    rows = np.zeros(both.payload_shape, np.float32)
+    both.pack(environment.physics, rows)
+    for row, camera in zip(rows, ("back", 0), strict=True):
+        np.testing.assert_array_equal(row, pack(Scene(environment.physics, camera), environment.physics))
+    assert not np.array_equal(rows[0], rows[1])
 
 
 def test_what_cannot_be_drawn_is_said_at_once():

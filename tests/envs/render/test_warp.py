@@ -6,7 +6,7 @@ import torch
 from dm_control import mujoco
 
 from pixelcontrol.envs.render.opengl import OpenGLRenderer
-from pixelcontrol.envs.render.scene import Scene
+from pixelcontrol.envs.render.scene import CAMERA_SIZE, GEOM_SIZE, LIGHT_SIZE, Scene
 from pixelcontrol.envs.render.warp import WarpRenderer, _halve, _pack_textures, _plane_grids
 
 SIZE = (48, 60)
@@ -20,16 +20,20 @@ SCENE = """
     <material name="floor" texture="check" texuniform="true" texrepeat="2 3" reflectance="{reflectance}"/>
     <material name="wrapped" texture="gradient"/>
     <mesh name="wedge" vertex="0 0 0  .4 0 0  0 .4 0  0 0 .5"/>
+    <hfield name="hills" nrow="4" ncol="5" size=".6 .5 .5 .1"
+      elevation="0 0 0 0 0  0 .3 1 .4 0  0 .8 .2 .9 0  0 0 0 0 0"/>
   </asset>
   <worldbody>
     <camera name="eye" pos=".1 -2 1" xyaxes="1 .1 0 -.1 .5 1"/>
-    <light pos="1 -1 3" dir="-.3 .3 -1" directional="{directional}" castshadow="{shadow}"/>
+    <camera name="above" pos="0 0 3"/>
+    <camera name="below" pos="0 -.3 -2" xyaxes="1 0 0 0 -1 0"/>
+    <light pos="1 -1 3" dir="-.3 .3 -1" directional="{directional}" castshadow="{shadow}" {lamp}/>
     <geom type="plane" size="1 .8 .1" material="floor"/>
     {body}
   </worldbody>
 </mujoco>
 """
-DEFAULTS = {"reflectance": 0, "directional": "false", "shadow": "false", "body": ""}
+DEFAULTS = {"reflectance": 0, "directional": "false", "shadow": "false", "lamp": "", "body": ""}
 BODIES = {
     "sphere": '<geom type="sphere" size=".3" pos="0 0 .4" rgba=".8 .3 .2 1"/>',
     "capsule": '<geom type="capsule" size=".2 .3" pos="0 0 .5" euler="50 20 0" rgba=".8 .6 .2 1"/>',
@@ -45,22 +49,22 @@ BODIES = {
 }
 
 
-def draw(xml, size=SIZE):
+def draw(xml, size=SIZE, camera="eye", depth=0.0):
     """OpenGL's picture, the warp renderer's, and the renderer with the rows it drew."""
     physics = mujoco.Physics.from_xml_string(xml)
-    opengl = np.zeros((3, *size), np.uint8)
-    OpenGLRenderer(physics, "eye", size).draw(opengl)
-    scene = Scene(physics, "eye")
-    rows = np.zeros((1, scene.payload_size), np.float32)
+    scene = Scene(physics, camera, depth)
+    opengl = np.zeros((scene.channels, *size), np.uint8)
+    OpenGLRenderer(physics, camera, size, depth).draw(opengl)
+    rows = np.zeros((1, *scene.payload_shape), np.float32)
     scene.pack(physics, rows[0])
     renderer = WarpRenderer(scene, 1, size, "cpu")
     return torch.from_numpy(opengl), renderer.images(rows)[0], renderer, rows
 
 
-def assert_alike(opengl, warp):
+def assert_alike(opengl, warp, off=0.01):
     difference = (opengl.int() - warp.int()).abs()
     assert difference.float().mean() <= 1.5
-    assert (difference.amax(dim=0) > 16).float().mean() <= 0.01
+    assert (difference.amax(dim=0) > 16).float().mean() <= off
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -77,6 +81,35 @@ def test_shadows_fall_as_opengls(directional):
     settings = DEFAULTS | {"body": BODIES["sphere"], "directional": directional, "shadow": "true"}
     opengl, warp, _, _ = draw(SCENE.format(**settings))
     assert_alike(opengl, warp)
+
+
+def test_a_lamp_fades_and_casts_shadows_in_the_inner_part_of_its_cone():
+    """Beyond 0.6 of its cone of 15 degrees a lamp shines through: part of the sphere's shadow is missing."""
+    body = '<geom size=".2" pos="-.35 -.25 .4" rgba=".8 .3 .2 1"/>'
+    lamp = 'cutoff="15" exponent="1" attenuation=".5 .1 .05" diffuse="1 1 1"'
+    opengl, warp, _, _ = draw(SCENE.format(**DEFAULTS | {"body": body, "lamp": lamp, "shadow": "true"}))
+    assert_alike(opengl, warp)
+
+
+def test_a_floor_seen_from_below_is_faint():
+    opengl, warp, _, _ = draw(SCENE.format(**DEFAULTS), camera="below")
+    assert_alike(opengl, warp)
+
+
+def test_a_height_field_may_change():
+    """Edges between its hills are not smoothed: the bound on single pixels is 3 %."""
+    body = '<geom type="hfield" hfield="hills" pos="0 0 .01" rgba=".3 .5 .8 1"/>'
+    physics = mujoco.Physics.from_xml_string(SCENE.format(**DEFAULTS | {"body": body}))
+    scene = Scene(physics, "eye")
+    rows = np.zeros((2, *scene.payload_shape), np.float32)
+    scene.pack(physics, rows[0])
+    physics.model.hfield_data[7] = 1.6
+    scene.pack(physics, rows[1])
+    opengl = np.zeros((3, *SIZE), np.uint8)
+    OpenGLRenderer(physics, "eye", SIZE).draw(opengl)
+    before, after = WarpRenderer(scene, 2, SIZE, "cpu").images(rows)
+    assert_alike(torch.from_numpy(opengl), after, off=0.03)
+    assert (before.int() - after.int()).abs().amax(dim=0).gt(16).sum() > 30
 
 
 def test_a_mirroring_floor_looks_like_opengls():
@@ -102,12 +135,50 @@ def test_a_glowing_sphere_in_the_dark():
     assert (image[0, 10, :] > 25).sum() == 12
 
 
+@pytest.mark.parametrize("size", [(48, 48), (64, 64), (128, 128), (30, 80), (80, 30)])
+def test_any_size_looks_like_opengls(size):
+    opengl, warp, _, _ = draw(SCENE.format(**DEFAULTS | {"body": BODIES["box"], "shadow": "true"}), size)
+    assert warp.shape == (3, *size)
+    assert_alike(opengl, warp)
+
+
+@pytest.mark.parametrize("body", ["ellipsoid", "mesh", "transparent"])
+def test_distances_are_opengls(body):
+    xml = SCENE.format(**DEFAULTS | {"body": BODIES[body]})
+    opengl, warp, _, _ = draw(xml, depth=3.0)
+    assert warp.shape == (4, *SIZE)
+    assert_alike(opengl[:3], warp[:3])
+    difference = (opengl[3].int() - warp[3].int()).abs()
+    assert (difference > 1).float().mean() <= 0.01
+    physics = mujoco.Physics.from_xml_string(xml)
+    metres = np.minimum(physics.render(*SIZE, camera_id="eye", depth=True), 3.0)
+    np.testing.assert_allclose(opengl[3], metres / 3.0 * 255, atol=0.51)
+    assert metres.min() < 2.5  # or there would be nothing but what is too far
+
+
+def test_the_distance_to_a_floor_by_hand():
+    """A camera 3 m above the floor: 3 / 4 x 255 = 191.25 wherever it sees the floor, slanted rays or not."""
+    xml = SCENE.format(**DEFAULTS)
+    _, image, _, _ = draw(xml, (20, 20), "above", depth=4.0)
+    assert image[3, 5:15, 5:15].unique().tolist() == [191]
+
+
+def test_cameras_lie_behind_one_another():
+    xml = SCENE.format(**DEFAULTS | {"body": BODIES["cylinder"]})
+    _, both, renderer, _ = draw(xml, camera=("above", "eye"), depth=5.0)
+    apart = [draw(xml, camera=name, depth=5.0)[1] for name in ("above", "eye")]
+    assert renderer.image_shape == (8, *SIZE)
+    assert torch.equal(both, torch.cat(apart))
+    assert not torch.equal(*apart)
+
+
 def test_worlds_drawn_together_are_as_drawn_alone():
     _, _, renderer, row = draw(SCENE.format(**DEFAULTS | {"body": BODIES["box"]}))
     physics = mujoco.Physics.from_xml_string(SCENE.format(**DEFAULTS | {"body": BODIES["box"]}))
     scene = Scene(physics, "eye")
     rows = row.repeat(3, axis=0)
-    rows[1, -scene.max_geoms * 23 + 23 + 7] += 0.2  # the box of the second world is to the right
+    first = 1 + CAMERA_SIZE + LIGHT_SIZE * len(scene.lights.shadow)
+    rows[1, 0, first + GEOM_SIZE + 7] += 0.2  # the box of the second world is to the right
     together = WarpRenderer(scene, 3, SIZE, "cpu").images(rows)
     for world in range(3):
         assert torch.equal(together[world], renderer.images(rows[world : world + 1])[0])
@@ -118,7 +189,7 @@ def test_worlds_drawn_together_are_as_drawn_alone():
 def test_every_picture_is_a_tensor_of_its_own():
     _, first, renderer, rows = draw(SCENE.format(**DEFAULTS))
     kept = first.clone()
-    rows[0, 3] += 1.0
+    rows[0, 0, 3] += 1.0
     assert not torch.equal(renderer.images(rows)[0], kept)
     assert torch.equal(first, kept)
 

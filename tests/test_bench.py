@@ -1,0 +1,39 @@
+"""Benchmarks print what they promise; how fast anything was is nobody's assertion."""
+
+import re
+
+import pytest
+import torch
+
+from pixelcontrol.augment import random_shift
+from pixelcontrol.bench import interpolated_shift
+from pixelcontrol.cli import BENCHMARKS, main
+
+SMALL = "toy_reach --preset quick --repeats 2 --replay-capacity 500 --frames 80 --envs 2"
+
+
+@pytest.mark.parametrize("what", set(BENCHMARKS) - {"seeds"})
+def test_each_names_machine_commit_and_ratio(what, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", what, *SMALL.split()]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^machine .* cores.*; commit .*; drqv2, quick, toy_reach$", printed, re.MULTILINE)
+    assert re.search(rf"^{what} +\d+\.\d times as fast as", printed, re.MULTILINE)
+    assert what == "train" or "quartiles" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_parts_of_a_run_add_up(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["bench", "train", *SMALL.split()])
+    shares = re.findall(r"^train +(\d+\.\d)%", capsys.readouterr().out, re.MULTILINE)
+    assert len(shares) == 6
+    assert sum(map(float, shares)) == pytest.approx(100, abs=0.5)
+
+
+def test_the_plain_shift_is_the_shift():
+    """Its sampling grid always hits pixels; the numbers that it draws mean x before y."""
+    images = torch.randint(0, 256, (8, 9, 20, 20), dtype=torch.uint8)
+    plain = interpolated_shift(images, 3, torch.Generator().manual_seed(1))
+    ours = random_shift(images.mT, 3, torch.Generator().manual_seed(1)).mT
+    torch.testing.assert_close(plain, ours.float(), rtol=0, atol=0.01)
