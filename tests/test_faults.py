@@ -71,12 +71,31 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
+def stop_after_two_saves() -> None:
+    finish = Checkpoints.finish_save
+
+    def finish_and_stop(self: Checkpoints) -> None:
+        finish(self)
+        if self.directory.exists() and saves(self.directory.parent) == 2:
+            Checkpoints.finish_save = finish  # type: ignore[method-assign]
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    Checkpoints.finish_save = finish_and_stop  # type: ignore[method-assign]
+
+
+def stopped_after_two_saves(run_dir: Path) -> CommandLine:
+    """Return a run that waits for SIGCONT in the midst of training, however slow or fast the machine is."""
+    run = start(run_dir, prepare=stop_after_two_saves)
+    stopped = psutil.Process(run.pid)
+    assert run.wait_until(lambda: stopped.status() == psutil.STATUS_STOPPED), run.printed()
+    return run
+
+
 @pytest.fixture
 def begun(tmp_path: Path) -> Path:
     """A run that was killed after two saves."""
     run_dir = tmp_path / "run"
-    run = start(run_dir)
-    assert run.wait_until(lambda: saves(run_dir) >= 2), run.printed()
+    run = stopped_after_two_saves(run_dir)
     run.signal(signal.SIGKILL)
     run.ended()
     return run_dir
@@ -117,10 +136,10 @@ def test_killed_before_its_first_save_it_begins_anew(undisturbed: Path, tmp_path
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_signal_saves_and_exits(number: signal.Signals, undisturbed: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "läuft – 走る und hält"
-    run = start(run_dir)
-    assert run.wait_until(lambda: saves(run_dir) >= 1), run.printed()
+    run = stopped_after_two_saves(run_dir)
     workers = run.children()
     run.signal_group(number)
+    run.signal(signal.SIGCONT)
     assert run.ended() == 128 + number, run.printed()
     assert f"continue with: pixelcontrol train --resume {run_dir}" in run.printed()
     assert "Traceback" not in run.printed()
@@ -268,10 +287,10 @@ def test_a_table_that_lost_rows_is_refused(begun: Path) -> None:
 
 def test_a_killed_worker_is_replaced_and_the_run_goes_on(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    run = start(run_dir)
-    assert run.wait_until(lambda: saves(run_dir) >= 1), run.printed()
+    run = stopped_after_two_saves(run_dir)
     worker = next(child for child in run.children() if "spawn_main" in " ".join(child.cmdline()))
     worker.kill()
+    run.signal(signal.SIGCONT)
     assert run.ended() == 0, run.printed()
     assert "died with exit code -9" in run.printed()
     steps = [int(row["agent_step"]) for row in rows(run_dir / "train.csv")]
@@ -282,13 +301,15 @@ ON_A_FULL_DISK = """
 mount -t tmpfs -o size={megabytes}m none "$1" || exit 99
 exec 2>&1
 run() {{ "{python}" -m pixelcontrol "$@"; }}
-run {arguments} &
+"{python}" -m pixelcontrol {arguments} &
 training=$!
 until ls "$1"/run/checkpoint/*.json >/dev/null 2>&1; do
     kill -0 $training || exit 98
     sleep 0.05
 done
+kill -STOP $training
 dd if=/dev/zero of="$1"/ballast bs=64k 2>/dev/null
+kill -CONT $training
 wait $training
 echo "ended on the full disk with status $?"
 rm "$1"/ballast
@@ -317,10 +338,10 @@ def test_a_disk_that_fills_up_leaves_a_run_that_resumes(undisturbed: Path, tmp_p
 
 def test_a_directory_that_vanishes_ends_the_run_and_is_named(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    run = start(run_dir)
-    assert run.wait_until(lambda: saves(run_dir) >= 1), run.printed()
+    run = stopped_after_two_saves(run_dir)
     workers = run.children()
     run_dir.rename(tmp_path / "elsewhere")
+    run.signal(signal.SIGCONT)
     assert run.ended() == 1, run.printed()
     assert run.printed().splitlines()[-1].startswith(f"pixelcontrol train: {run_dir} is gone")
     assert "Traceback" not in run.printed()
