@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pixelcontrol import machine, storage
 from pixelcontrol.augment import random_shift
@@ -61,6 +63,27 @@ def print_ratio(what: str, plain: np.ndarray, ours: np.ndarray, name: str) -> No
     print(f"{what:7s} {np.median(plain) / np.median(ours):.1f} times as fast as {name}", flush=True)
 
 
+class Operations(TorchDispatchMode):
+    """Counts, inside a `with` block, what on a GPU would be kernel launches; the same on every machine.
+
+    Attributes:
+        count: operations that read or write tensors. Views and allocations are none; one may be several launches.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Do the operation, and count it."""
+        schema = operation._schema
+        view = any(part.alias_info and not part.alias_info.is_write for part in schema.returns)
+        self.count += (
+            schema.name.startswith("aten::") and not view and not re.search("empty|_view", schema.name)
+        )
+        return operation(*args, **(kwargs or {}))
+
+
 def filled_replay(config: Config, env: Env, device: torch.device, place: str, folder: Path) -> Replay:
     """Build the configured replay of `env`, full, in `place` ("gpu", "ram" or "disk"); its images are noise."""
     loop, action_dim = config.loop, env.spec.action_dim
@@ -96,8 +119,15 @@ def bench_update(config: Config, hardware: Hardware, env: Env, repeats: int) -> 
         )
         if name == PLAIN:
             learner.capturable = False
-        times[name] = measure(_updater(learner), repeats, device)
-        print(f"update  {name:10s} batch {config.loop.batch_size}  {spread(times[name])}", flush=True)
+        update = _updater(learner)
+        with Operations() as operations:
+            update()
+        times[name] = measure(update, repeats, device)
+        print(
+            f"update  {name:10s} batch {config.loop.batch_size}  {spread(times[name])}, "
+            f"{operations.count} operations",
+            flush=True,
+        )
     print_ratio("update", times[PLAIN], times[hardware.precision], "eager fp32")
 
 

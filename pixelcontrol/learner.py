@@ -69,7 +69,8 @@ class Learner:
         self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]] = {}
         self.capturable = device.type == "cuda" and replay.images.is_cuda
         self.updates_run = 0
-        self.all_finite = torch.ones((), dtype=torch.bool, device=device)
+        # Finite as long as every metric was.
+        self.sum_of_metrics = torch.zeros((), device=device)
 
     def update(self, agent_step: int, update: int) -> dict[str, Tensor]:
         """Draw one batch and learn from it; the metrics stay on the device.
@@ -96,12 +97,12 @@ class Learner:
         # judged by the old critic.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
             metrics = self.agent.update_cycle[turn](batch, self.agent_step)
-        self.all_finite &= torch.stack(list(metrics.values())).isfinite().all()
+        self.sum_of_metrics += torch.stack(list(metrics.values())).sum()
         return metrics
 
     def finite(self) -> bool:
         """Whether every metric of every update was a finite number; waits for the device."""
-        return bool(self.all_finite)
+        return bool(self.sum_of_metrics.isfinite())
 
     def _capture(self, turn: int) -> tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]:
         """Record one update as a graph; recording itself changes no weight."""

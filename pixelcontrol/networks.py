@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import sqrt
+from typing import Any
 
 import torch
-from jaxtyping import Float32, UInt8
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
+from torch.func import functional_call
 
 
 def initialise(module: nn.Module, generator: torch.Generator, *, delta_orthogonal: bool = False) -> None:
@@ -22,14 +25,15 @@ def initialise(module: nn.Module, generator: torch.Generator, *, delta_orthogona
             begins as a map of single pixels (arXiv:1806.05393; SAC-AE and CURL).
     """
     for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
+        if isinstance(layer, nn.Linear | nn.Conv2d | TwinLinear):
             gain = sqrt(2.0) if isinstance(layer, nn.Conv2d) else 1.0
             weight = torch.zeros(layer.weight.shape)
             if delta_orthogonal and isinstance(layer, nn.Conv2d):
                 height, width = layer.kernel_size
                 nn.init.orthogonal_(weight[:, :, height // 2, width // 2], gain, generator=generator)
             else:
-                nn.init.orthogonal_(weight, gain, generator=generator)
+                for matrix in weight if isinstance(layer, TwinLinear) else [weight]:
+                    nn.init.orthogonal_(matrix, gain, generator=generator)
             layer.weight.data.copy_(weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
@@ -83,8 +87,12 @@ class ConvEncoder(nn.Module):
     def forward(self, observation: UInt8[Tensor, "batch channels height width"]) -> Tensor:
         """Return the (batch, feature_count) features of observations with values in 0..255."""
         # channels_last before the cast: the layout is free to choose while values are one byte
-        pixels = observation.contiguous(memory_format=torch.channels_last).float()
-        features = self.convolutions(pixels.div_(255.0).sub_(self.pixel_offset))
+        pixels = observation.contiguous(memory_format=torch.channels_last)
+        # multiples of 1/2, which bf16 holds exactly; the first weights bear the division by 255
+        centred = pixels.to(compute_dtype(pixels.device)).sub_(255.0 * self.pixel_offset)
+        first = self.convolutions[0]
+        assert isinstance(first, nn.Conv2d)
+        features = self.convolutions[1:](F.conv2d(centred, first.weight / 255.0, first.bias, first.stride))
         return features.permute(0, 2, 3, 1).flatten(1)
 
 
@@ -109,20 +117,16 @@ def mlp(inputs: int, hidden_dim: int, outputs: int) -> nn.Sequential:
 
 
 class DeterministicActor(nn.Module):
-    """Maps encoder features to the mean action, in [-1, 1]."""
+    """Maps encoder features to the mean action, before tanh bounds it."""
 
     def __init__(self, feature_count: int, action_dim: int, feature_dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.trunk = projection(feature_count, feature_dim)
         self.policy = mlp(feature_dim, hidden_dim, action_dim)
 
-    def raw(self, features: Tensor) -> Float32[Tensor, "batch action"]:
-        """Return the mean action for (batch, feature_count) features, before tanh bounds it."""
-        return self.policy(self.trunk(features)).float()
-
     def forward(self, features: Tensor) -> Float32[Tensor, "batch action"]:
-        """Return the mean action, in [-1, 1]."""
-        return self.raw(features).tanh()
+        """Return the mean action for (batch, feature_count) features, before tanh."""
+        return self.policy(self.trunk(features)).float()
 
 
 class StochasticActor(nn.Module):
@@ -152,6 +156,20 @@ class StochasticActor(nn.Module):
         return mean, low + 0.5 * (high - low) * (raw.tanh() + 1.0)
 
 
+class TwinLinear(nn.Module):
+    """Two linear layers side by side, computed as one batched product."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        layers = nn.Linear(inputs, outputs), nn.Linear(inputs, outputs)
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
+        self.bias = nn.Parameter(torch.stack([layer.bias.detach()[None] for layer in layers]))
+
+    def forward(self, x: Float[Tensor, "2 batch inputs"]) -> Float[Tensor, "2 batch outputs"]:
+        """Return (2, batch, outputs): each layer's answer to its own input."""
+        return torch.baddbmm(self.bias, x, self.weight.mT)
+
+
 class TwinCritic(nn.Module):
     """Two Q-functions behind one trunk of their own (clipped double Q-learning, paper below Eq. 1)."""
 
@@ -166,15 +184,76 @@ class TwinCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.trunk = projection(feature_count, feature_dim, tanh=trunk_tanh)
-        self.q1 = mlp(feature_dim + action_dim, hidden_dim, 1)
-        self.q2 = mlp(feature_dim + action_dim, hidden_dim, 1)
+        self.twins = nn.Sequential(
+            TwinLinear(feature_dim + action_dim, hidden_dim),
+            nn.ReLU(),
+            TwinLinear(hidden_dim, hidden_dim),
+            nn.ReLU(),
+            TwinLinear(hidden_dim, 1),
+        )
 
     def forward(
         self, features: Tensor, action: Float32[Tensor, "batch action"]
-    ) -> tuple[Float32[Tensor, " batch"], Float32[Tensor, " batch"]]:
+    ) -> Float32[Tensor, "2 batch"]:
         """Return both values of (batch, feature_count) features with actions."""
         inputs = torch.cat([self.trunk(features), action], dim=-1)
-        return self.q1(inputs).float().squeeze(-1), self.q2(inputs).float().squeeze(-1)
+        return self.twins(inputs.expand(2, -1, -1)).float().squeeze(-1)
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """Return in which precision products are computed now: that of the autocast region around, if there is one."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return torch.float32
+
+
+class _Rounding(torch.autograd.Function):
+    """Casts weights together, and their gradients back together."""
+
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        return _cast(weights, dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        cast = iter(_cast([gradient for gradient in gradients if gradient is not None], torch.float32))
+        return None, *(None if gradient is None else next(cast) for gradient in gradients)
+
+
+def _cast(tensors: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    copies = tuple(torch.empty_like(tensor, dtype=dtype) for tensor in tensors)
+    torch._foreach_copy_(copies, tuple(tensors))
+    return copies
+
+
+def rounded(*networks: nn.Module) -> list[Callable[..., Any]]:
+    """Return each network as a function that computes with its weights as they are now, cast all together.
+
+    In bf16 an update would otherwise spend a third of its kernel launches on casts of one weight or gradient
+    each. Values and gradients are those of autocast's own casts; where nothing is to be cast, the networks
+    themselves are returned. Gradients reach the float32 weights, unless this is called under `torch.no_grad`.
+    """
+    dtype = compute_dtype(next(networks[0].parameters()).device)
+    if dtype == torch.float32:
+        return list(networks)
+    # autocast computes LayerNorm in float32
+    places = [
+        (index, f"{prefix}.{name}".removeprefix("."))
+        for index, network in enumerate(networks)
+        for prefix, layer in network.named_modules()
+        if not isinstance(layer, nn.LayerNorm)
+        for name, _ in layer.named_parameters(recurse=False)
+    ]
+    weights = [networks[index].get_parameter(name) for index, name in places]
+    copies: list[dict[str, Tensor]] = [{} for _ in networks]
+    for (index, name), copy in zip(places, _Rounding.apply(dtype, *weights), strict=True):
+        copies[index][name] = copy
+
+    def computing(network: nn.Module, weights: dict[str, Tensor]) -> Callable[..., Any]:
+        return lambda *inputs: functional_call(network, weights, inputs)
+
+    return [computing(network, part) for network, part in zip(networks, copies, strict=True)]
 
 
 @torch.no_grad()

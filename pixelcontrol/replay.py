@@ -164,12 +164,14 @@ class Replay:
         reward, discount, horizon = n_step_return(
             self.reward[window, lane], self.discount[window, lane], ~self.first[window, lane], self.gamma
         )
+        ends = torch.cat([slot, (slot + horizon) % self.rows])
+        observation, next_observation = self._stacks(ends, world.repeat(2)).chunk(2)
         batch = Transitions(
-            observation=self._stacks(slot, world),
+            observation=observation,
             action=self.action[window[:, 0], world],
             reward=reward,
             discount=discount,
-            next_observation=self._stacks((slot + horizon) % self.rows, world),
+            next_observation=next_observation,
         )
         return Transitions(*(part.to(self.device, non_blocking=True) for part in batch))
 

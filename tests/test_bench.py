@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pixelcontrol.augment import random_shift
-from pixelcontrol.bench import interpolated_shift
+from pixelcontrol.bench import Operations, interpolated_shift
 from pixelcontrol.cli import BENCHMARKS, main
 
 SMALL = "toy_reach --preset quick --repeats 2 --replay-capacity 500 --frames 80 --envs 2"
@@ -29,6 +29,16 @@ def test_the_parts_of_a_run_add_up(tmp_path, monkeypatch, capsys):
     shares = re.findall(r"^train +(\d+\.\d)%", capsys.readouterr().out, re.MULTILINE)
     assert len(shares) == 6
     assert sum(map(float, shares)) == pytest.approx(100, abs=0.5)
+
+
+def test_operations_are_counted_and_views_are_not():
+    x = torch.zeros(4, 6)
+    with Operations() as operations:
+        y = x.view(6, 4)[1:].T.detach()
+        assert operations.count == 0
+        y = torch.empty_like(x).copy_(x + 1.0)
+        y.mul_(2.0)
+    assert operations.count == 3
 
 
 def test_the_plain_shift_is_the_shift():

@@ -1,4 +1,5 @@
 from math import sqrt
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ from pixelcontrol.networks import (
     ConvEncoder,
     DeterministicActor,
     TwinCritic,
+    TwinLinear,
+    compute_dtype,
     ema_update,
     initialise,
     mlp,
     projection,
+    rounded,
 )
 
 
@@ -30,6 +34,13 @@ def slow_projection(trunk, features):
     normal = (hidden - hidden.mean()) / sqrt(((hidden - hidden.mean()) ** 2).mean() + 1e-5)
     scale, offset = trunk[1].weight.detach().numpy(), trunk[1].bias.detach().numpy()
     return np.tanh(scale * normal + offset)
+
+
+def one_of(layer, twin):
+    """Return one half of a `TwinLinear`, as far as `linear` needs it."""
+    if not isinstance(layer, TwinLinear):
+        return layer
+    return SimpleNamespace(weight=layer.weight[twin], bias=layer.bias[twin, 0])
 
 
 def slow_mlp(network, x):
@@ -59,8 +70,8 @@ def slow_features(encoder, observation):
 
 def with_random_biases(module):
     """Biases start at zero, where a forgotten one would not be seen."""
-    for parameter in module.parameters():
-        if parameter.ndim == 1:
+    for name, parameter in module.named_parameters():
+        if parameter.ndim == 1 or name.endswith("bias"):
             nn.init.normal_(parameter, std=0.3)
     return module
 
@@ -130,41 +141,43 @@ def test_mlp_has_two_hidden_layers():
         np.testing.assert_allclose(network(x)[sample].detach().numpy(), expected, atol=1e-5)
 
 
-def test_actor_is_trunk_mlp_tanh():
+def test_actor_is_trunk_and_mlp():
     actor = with_random_biases(DeterministicActor(12, 3, feature_dim=5, hidden_dim=8))
     features = torch.randn(4, 12) * 3
     action = actor(features)
     for sample in range(4):
         hidden = slow_projection(actor.trunk, features[sample].double().numpy())
-        np.testing.assert_allclose(
-            action[sample].detach().numpy(), np.tanh(slow_mlp(actor.policy, hidden)), atol=1e-5
-        )
+        np.testing.assert_allclose(action[sample].detach().numpy(), slow_mlp(actor.policy, hidden), atol=1e-5)
 
 
 def test_critic_has_one_trunk_and_two_heads_that_see_the_action():
     critic = with_random_biases(TwinCritic(12, 3, feature_dim=5, hidden_dim=8))
     features, action = torch.randn(4, 12) * 3, torch.rand(4, 3) * 2 - 1
-    q1, q2 = critic(features, action)
+    q = critic(features, action)
     for sample in range(4):
         hidden = slow_projection(critic.trunk, features[sample].double().numpy())
         inputs = np.concatenate([hidden, action[sample].double().numpy()])
-        np.testing.assert_allclose(q1[sample].item(), slow_mlp(critic.q1, inputs)[0], atol=1e-5)
-        np.testing.assert_allclose(q2[sample].item(), slow_mlp(critic.q2, inputs)[0], atol=1e-5)
-    assert not torch.equal(q1, q2)
+        for twin in range(2):
+            expected = slow_mlp([one_of(layer, twin) for layer in critic.twins], inputs)
+            np.testing.assert_allclose(q[twin, sample].item(), expected[0], atol=1e-5)
+    assert not torch.equal(q[0], q[1])
 
 
 def test_weights_are_orthogonal_and_biases_zero():
-    module = nn.Sequential(
-        nn.Conv2d(9, 32, 3), nn.Linear(40, 10), nn.Linear(10, 40), nn.Linear(10, 1), nn.LayerNorm(6)
-    )
+    linear = nn.Linear(40, 10), nn.Linear(10, 40), nn.Linear(10, 1), TwinLinear(9, 4)
+    module = nn.Sequential(nn.Conv2d(9, 32, 3), *linear, nn.LayerNorm(6))
     initialise(module, torch.Generator().manual_seed(0))
-    convolution, wide, tall, single, norm = module
+    convolution, wide, tall, single, twins, norm = module
     matrix = convolution.weight.detach().flatten(1)  # 32 x 81
     torch.testing.assert_close(matrix @ matrix.T, 2.0 * torch.eye(32), rtol=0, atol=1e-5)
     torch.testing.assert_close(wide.weight @ wide.weight.T, torch.eye(10), rtol=0, atol=1e-5)
     torch.testing.assert_close(tall.weight.T @ tall.weight, torch.eye(10), rtol=0, atol=1e-5)
     torch.testing.assert_close(single.weight.norm(), torch.tensor(1.0))
-    for layer in (convolution, wide, tall, single, norm):
+    torch.testing.assert_close(
+        twins.weight @ twins.weight.mT, torch.eye(4).expand(2, 4, 4), rtol=0, atol=1e-5
+    )
+    assert not torch.equal(*twins.weight)
+    for layer in (convolution, wide, tall, single, twins, norm):
         assert (layer.bias == 0).all()
     assert (norm.weight == 1).all()
 
@@ -193,3 +206,88 @@ def test_ema_covers_every_parameter():
     ema_update(target.parameters(), source.parameters(), 0.01)
     for old, new, goal in zip(before, target.parameters(), source.parameters(), strict=True):
         torch.testing.assert_close(new.detach(), 0.99 * old + 0.01 * goal.detach(), rtol=0, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------ bf16
+
+CPU = torch.device("cpu")
+
+
+def bf16():
+    return torch.autocast("cpu", torch.bfloat16, cache_enabled=False)
+
+
+def test_the_precision_is_that_of_the_region_around():
+    assert compute_dtype(CPU) == torch.float32
+    with bf16():
+        assert compute_dtype(CPU) == torch.bfloat16
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_pixels_are_exact_in_bf16(offset):
+    """Each of the 256 values, seen through a filter of one pixel with the weight 255/255."""
+    encoder = ConvEncoder((1, 18, 18), filters=1, strides=(1,), pixel_offset=offset)
+    nn.init.zeros_(encoder.convolutions[0].weight)
+    nn.init.zeros_(encoder.convolutions[0].bias)
+    encoder.convolutions[0].weight.data[0, 0, 1, 1] = 255.0
+    pixels = torch.zeros(1, 1, 18, 18, dtype=torch.uint8)
+    pixels[0, 0, 1:-1, 1:-1] = torch.arange(256).view(16, 16)
+    with bf16():
+        seen = encoder(pixels)
+    assert seen.dtype == torch.bfloat16
+    assert seen[0].tolist() == [max(0.0, value - 255 * offset) for value in range(256)]
+
+
+def loss_and_gradients(network, function):
+    draw = torch.Generator().manual_seed(2)
+    features, action = torch.randn(6, 36, generator=draw), torch.rand(6, 2, generator=draw)
+    loss = function(features, action).square().mean()
+    return loss, torch.autograd.grad(loss, list(network.parameters()))
+
+
+def test_weights_rounded_together_are_those_that_autocast_rounds():
+    """Values and gradients, bit for bit."""
+    critic = with_random_biases(TwinCritic(36, 2, 5, 8))
+    with bf16():
+        loss, gradients = loss_and_gradients(critic, critic)
+        same_loss, same_gradients = loss_and_gradients(critic, *rounded(critic))
+    assert loss == same_loss
+    assert loss != loss_and_gradients(critic, critic)[0]
+    for gradient, same in zip(gradients, same_gradients, strict=True):
+        assert gradient.dtype == same.dtype == torch.float32
+        assert torch.equal(gradient, same)
+
+
+def test_every_network_gets_its_own_weights():
+    encoder, critic = ConvEncoder((3, 12, 12), filters=4, strides=(2, 1)), TwinCritic(36, 2, 5, 8)
+    pixels = torch.randint(0, 256, (6, 3, 12, 12), dtype=torch.uint8)
+    with bf16():
+        seeing, judging = rounded(encoder, critic)
+        torch.testing.assert_close(seeing(pixels), encoder(pixels), rtol=0.02, atol=0.02)
+        judging(seeing(pixels), torch.zeros(6, 2)).sum().backward()
+    assert all(parameter.grad is not None for parameter in (*encoder.parameters(), *critic.parameters()))
+
+
+def test_rounded_weights_stay_as_they_were():
+    network, x = mlp(3, 8, 2), torch.randn(4, 3)
+    with bf16():
+        (function,) = rounded(network)
+        before = function(x)
+        network[0].weight.data += 1.0
+        assert torch.equal(function(x), before)
+        assert not torch.equal(rounded(network)[0](x), before)
+
+
+def test_without_gradients_a_network_is_only_a_judge():
+    critic, action = TwinCritic(36, 2, 5, 8), torch.zeros(6, 2, requires_grad=True)
+    with bf16():
+        with torch.no_grad():
+            (judge,) = rounded(critic)
+        judge(torch.randn(6, 36), action).sum().backward()
+    assert action.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in critic.trunk[0].parameters())
+
+
+def test_in_float32_there_is_nothing_to_round():
+    networks = [mlp(3, 8, 2), TwinCritic(36, 2, 5, 8)]
+    assert rounded(*networks) == networks

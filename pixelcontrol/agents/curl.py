@@ -36,6 +36,7 @@ from pixelcontrol.agents.sac import (
     update_targets,
 )
 from pixelcontrol.augment import centre_crop, random_crop
+from pixelcontrol.networks import rounded
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Transitions, Update
 
@@ -136,10 +137,12 @@ class CURL:
         the right answer is j = i, all others of the batch are negatives.
         """
         model = self.model
-        query = model.critic.trunk(model.encoder(anchor))
+        encoder, trunk, similarity = rounded(model.encoder, model.critic.trunk, self.similarity)
+        target_encoder, target_trunk = rounded(model.target_encoder, model.target_critic.trunk)
+        query = trunk(encoder(anchor))
         with torch.no_grad():
-            key = model.target_critic.trunk(model.target_encoder(positive))
-        logits = (query @ self.similarity(key).T).float()
+            key = target_trunk(target_encoder(positive))
+        logits = (query @ similarity(key).T).float()
         answer = torch.arange(len(logits), device=logits.device)
         loss = F.cross_entropy(logits, answer)
         self.contrast_optimiser.zero_grad(set_to_none=True)

@@ -15,14 +15,20 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from pixelcontrol.agents.quick import QUICK
 from pixelcontrol.augment import random_shift
 from pixelcontrol.distributions import noisy_action
-from pixelcontrol.networks import ConvEncoder, DeterministicActor, TwinCritic, ema_update, initialise
+from pixelcontrol.networks import (
+    ConvEncoder,
+    DeterministicActor,
+    TwinCritic,
+    ema_update,
+    initialise,
+    rounded,
+)
 from pixelcontrol.schedules import linear_schedule
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Transitions, Update
@@ -125,14 +131,14 @@ class DrQV2:
             shape = (observation.shape[0], self.action_dim)
             return 2.0 * torch.rand(shape, generator=self.generator, device=self.device) - 1.0
         std = self.std(torch.tensor(agent_step, device=self.device))
-        return noisy_action(self.actor(self.encoder(observation)), std, self.generator)
+        return noisy_action(self.actor(self.encoder(observation)).tanh(), std, self.generator)
 
     @torch.no_grad()
     def act_greedily(
         self, observation: UInt8[Tensor, "worlds channels height width"]
     ) -> Float32[Tensor, "worlds action"]:
         """Choose the policy's mean actions."""
-        return self.actor(self.encoder(observation))
+        return self.actor(self.encoder(observation)).tanh()
 
     def update(self, batch: Transitions, agent_step: Int64[Tensor, ""]) -> dict[str, Tensor]:
         """Update critic, encoder, actor and target critic once (Algorithm 1).
@@ -143,9 +149,10 @@ class DrQV2:
         std = self.std(agent_step)
         observation = random_shift(batch.observation, self.settings.shift_pad, self.generator)
         next_observation = random_shift(batch.next_observation, self.settings.shift_pad, self.generator)
-        features = self.encoder(observation)
+        (encoder,) = rounded(self.encoder)
+        features = encoder(observation)
         with torch.no_grad():
-            next_features = self.encoder(next_observation)
+            next_features = encoder(next_observation)
         metrics = self.update_critic(features, batch, next_features, std)
         metrics |= self.update_actor(features.detach(), std)
         ema_update(self.target_critic.parameters(), self.critic.parameters(), self.settings.critic_tau)
@@ -155,26 +162,30 @@ class DrQV2:
         self, features: Tensor, batch: Transitions, next_features: Tensor, std: Float32[Tensor, ""]
     ) -> dict[str, Tensor]:
         """Minimise Eq. 1 with respect to the critic and, through `features`, the encoder."""
+        actor, critic, target_critic = rounded(self.actor, self.critic, self.target_critic)
         with torch.no_grad():
-            next_action = noisy_action(
-                self.actor(next_features), std, self.generator, self.settings.stddev_clip
-            )
-            next_value = torch.minimum(*self.target_critic(next_features, next_action))
+            next_mean = actor(next_features).tanh()
+            next_action = noisy_action(next_mean, std, self.generator, self.settings.stddev_clip)
+            next_value = target_critic(next_features, next_action).min(dim=0).values
             target = batch.reward + batch.discount * next_value
 
-        q1, q2 = self.critic(features, batch.action)
-        loss = F.mse_loss(q1, target) + F.mse_loss(q2, target)
+        q = critic(features, batch.action)
+        loss = (q - target).square().mean(dim=1).sum()
         self.critic_optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.critic_optimiser.step()
-        return {"critic_loss": loss.detach(), "q_mean": q1.detach().mean(), "target_mean": target.mean()}
+        return {"critic_loss": loss.detach(), "q_mean": q.detach().mean(), "target_mean": target.mean()}
 
     def update_actor(self, features: Tensor, std: Float32[Tensor, ""]) -> dict[str, Tensor]:
         """Minimise Eq. 2 with respect to the actor alone."""
-        raw = self.actor.raw(features)
+        (actor,) = rounded(self.actor)
+        with torch.no_grad():
+            (critic,) = rounded(self.critic)
+        raw = actor(features)
         action = noisy_action(raw.tanh(), std, self.generator, self.settings.stddev_clip)
-        value = torch.minimum(*self.critic(features, action)).mean()
-        loss = self.settings.saturation_penalty * raw.square().mean() - value
+        loss = -critic(features, action).min(dim=0).values.mean()
+        if self.settings.saturation_penalty:
+            loss = loss + self.settings.saturation_penalty * raw.square().mean()
         self.actor_optimiser.zero_grad(set_to_none=True)
         # The critic is a judge here: its own gradients are neither wanted nor computed.
         loss.backward(inputs=list(self.actor.parameters()))

@@ -9,7 +9,7 @@ in DrQ-v2 the target critic sees through a slow copy of the convolutions, and pi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -17,13 +17,19 @@ from math import log
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from pixelcontrol.agents.quick import QUICK
 from pixelcontrol.distributions import tanh_normal
-from pixelcontrol.networks import ConvEncoder, StochasticActor, TwinCritic, ema_update, initialise
+from pixelcontrol.networks import (
+    ConvEncoder,
+    StochasticActor,
+    TwinCritic,
+    ema_update,
+    initialise,
+    rounded,
+)
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Transitions, Update
 
@@ -128,10 +134,10 @@ class SACModel:
 
 
 def draw_action(
-    model: SACModel, features: Tensor, generator: torch.Generator
+    actor: Callable[[Tensor], tuple[Tensor, Tensor]], features: Tensor, generator: torch.Generator
 ) -> tuple[Float32[Tensor, "batch action"], Float32[Tensor, " batch"]]:
     """Draw a ~ π for (batch, feature_count) features, and return it with log π(a|s)."""
-    mean, log_std = model.actor(features)
+    mean, log_std = actor(features)
     return tanh_normal(mean, log_std, generator)
 
 
@@ -146,7 +152,7 @@ def explore(
     if agent_step < model.settings.exploration_steps:
         shape = (observation.shape[0], model.action_dim)
         return 2.0 * torch.rand(shape, generator=generator, device=model.device) - 1.0
-    action, _ = draw_action(model, model.encoder(observation), generator)
+    action, _ = draw_action(model.actor, model.encoder(observation), generator)
     return action
 
 
@@ -164,8 +170,11 @@ def soft_value(
     model: SACModel, observation: UInt8[Tensor, "batch channels height width"], generator: torch.Generator
 ) -> Float32[Tensor, " batch"]:
     """Estimate V = min Q̄(s, a) - α log π(a|s) with one action a ~ π; only Q̄ sees through the slow encoder."""
-    action, log_prob = draw_action(model, model.encoder(observation), generator)
-    value = torch.minimum(*model.target_critic(model.target_encoder(observation), action))
+    encoder, actor, target_encoder, target_critic = rounded(
+        model.encoder, model.actor, model.target_encoder, model.target_critic
+    )
+    action, log_prob = draw_action(actor, encoder(observation), generator)
+    value = target_critic(target_encoder(observation), action).min(dim=0).values
     return value - model.temperature() * log_prob
 
 
@@ -176,22 +185,25 @@ def update_critic(
     target: Float32[Tensor, " batch"],
 ) -> dict[str, Tensor]:
     """Bring both Q-functions, and the convolutions with them, closer to `target`."""
-    q1, q2 = model.critic(model.encoder(observation), action)
-    loss = F.mse_loss(q1, target) + F.mse_loss(q2, target)
+    encoder, critic = rounded(model.encoder, model.critic)
+    q = critic(encoder(observation), action)
+    loss = (q - target).square().mean(dim=1).sum()
     model.critic_optimiser.zero_grad(set_to_none=True)
     loss.backward()
     model.critic_optimiser.step()
-    return {"critic_loss": loss.detach(), "q_mean": q1.detach().mean(), "target_mean": target.mean()}
+    return {"critic_loss": loss.detach(), "q_mean": q.detach().mean(), "target_mean": target.mean()}
 
 
 def update_actor(
     model: SACModel, observation: UInt8[Tensor, "batch channels height width"], generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Minimise E[α log π(a|s) - min Q(s, a)] with respect to the actor, then move the temperature."""
+    (actor,) = rounded(model.actor)
     with torch.no_grad():
-        features = model.encoder(observation)
-    action, log_prob = draw_action(model, features, generator)
-    value = torch.minimum(*model.critic(features, action))
+        encoder, critic = rounded(model.encoder, model.critic)
+        features = encoder(observation)
+    action, log_prob = draw_action(actor, features, generator)
+    value = critic(features, action).min(dim=0).values
     loss = (model.temperature().detach() * log_prob - value).mean()
     model.actor_optimiser.zero_grad(set_to_none=True)
     # The critic is a judge here: its own gradients are neither wanted nor computed.
@@ -219,11 +231,7 @@ def update_targets(model: SACModel) -> None:
         [*model.encoder.parameters(), *fast.trunk.parameters()],
         model.settings.encoder_tau,
     )
-    ema_update(
-        [*slow.q1.parameters(), *slow.q2.parameters()],
-        [*fast.q1.parameters(), *fast.q2.parameters()],
-        model.settings.critic_tau,
-    )
+    ema_update(slow.twins.parameters(), fast.twins.parameters(), model.settings.critic_tau)
 
 
 class SAC:

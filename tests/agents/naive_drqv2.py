@@ -81,7 +81,11 @@ def mean_action(w, features):
 def values(w, features, action):
     """Return both Q-values, (batch,) each."""
     x = torch.cat([project(w, features), action], dim=1)
-    return mlp(w, "q1", x)[:, 0], mlp(w, "q2", x)[:, 0]
+    both = []
+    for twin in (0, 1):
+        one = {name: value[twin] if name.startswith("twins") else value for name, value in w.items()}
+        both.append(mlp(one, "twins", x)[:, 0])
+    return both
 
 
 def noisy(mean, noise):

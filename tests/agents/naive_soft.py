@@ -51,6 +51,13 @@ class NaiveAgent:
             x = torch.maximum(self.linear(f"{name}.{layer}", x), torch.zeros(()))
         return self.linear(f"{name}.4", x)
 
+    def value_of(self, twin, critic, x):
+        for layer in (0, 2, 4):
+            name = f"{critic}.twins.{layer}"
+            x = x @ self.weights[f"{name}.weight"][twin].T + self.weights[f"{name}.bias"][twin, 0]
+            x = x if layer == 4 else torch.maximum(x, torch.zeros(()))
+        return x[:, 0]
+
     def policy(self, features, noise):
         """Return the action that this noise makes, and log π of it by torch's own distributions."""
         mean, raw = self.mlp("actor.policy", self.trunk("actor", features)).split(self.action_dim, dim=1)
@@ -63,7 +70,7 @@ class NaiveAgent:
 
     def min_q(self, critic, features, action):
         x = torch.cat([self.trunk(critic, features), action], dim=1)
-        return torch.minimum(self.mlp(f"{critic}.q1", x)[:, 0], self.mlp(f"{critic}.q2", x)[:, 0])
+        return torch.minimum(self.value_of(0, critic, x), self.value_of(1, critic, x))
 
     def temperature(self):
         return self.weights["temperature.log_value"].exp()
@@ -91,8 +98,8 @@ class NaiveAgent:
         loss = 0.0
         for images in views:
             x = torch.cat([self.trunk("critic", self.encode("encoder", images)), action], dim=1)
-            for head in ("q1", "q2"):
-                loss = loss + ((self.mlp(f"critic.{head}", x)[:, 0] - target) ** 2).mean()
+            for twin in (0, 1):
+                loss = loss + ((self.value_of(twin, "critic", x) - target) ** 2).mean()
         names = self.named("encoder.", "critic.")
         self.descend("critic", names, loss / len(views), self.settings.learning_rate)
         return loss.item() / len(views)
@@ -132,7 +139,7 @@ class NaiveAgent:
     def follow(self):
         for name in self.named("target_"):
             source = self.weights[name.removeprefix("target_")]
-            slow = name.startswith(("target_critic.q1", "target_critic.q2"))
+            slow = name.startswith("target_critic.twins")
             tau = self.settings.critic_tau if slow else self.settings.encoder_tau
             self.weights[name] = ((1 - tau) * self.weights[name] + tau * source).detach()
 

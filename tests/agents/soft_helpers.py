@@ -36,8 +36,8 @@ def with_random_biases(agent):
     """Biases start at zero, where a forgotten one would not be seen; slow copies start equal to their source."""
     g = torch.Generator().manual_seed(99)
     for name in ("encoder", "actor", "critic", "target_encoder", "target_critic"):
-        for parameter in agent.model.parts()[name].parameters():
-            if parameter.ndim == 1:
+        for kind, parameter in agent.model.parts()[name].named_parameters():
+            if parameter.ndim == 1 or kind.endswith("bias"):
                 parameter.data.add_(0.3 * torch.randn(parameter.shape, generator=g))
     return agent
 

@@ -108,7 +108,7 @@ def test_every_second_update_leaves_out_the_actor_but_not_the_contrast():
     agent = make()
     before = weights_of(agent)
     agent.update_cycle[1](batch_of(0, size=20), STEP)
-    learned = {"encoder", "critic.trunk", "critic.q1", "critic.q2", "similarity"}
+    learned = {"encoder", "critic.trunk", "critic.twins", "similarity"}
     assert changed_parts(before, weights_of(agent)) == learned
     metrics = agent.update_cycle[0](batch_of(1, size=20), STEP)
     assert metrics.keys() == set(CURL.metric_names)

@@ -113,7 +113,7 @@ def test_every_second_update_is_the_critics_alone():
     agent = make()
     before = weights_of(agent)
     agent.update_cycle[1](batch_of(0), STEP)
-    assert changed_parts(before, weights_of(agent)) == {"encoder", "critic.trunk", "critic.q1", "critic.q2"}
+    assert changed_parts(before, weights_of(agent)) == {"encoder", "critic.trunk", "critic.twins"}
     before = weights_of(agent)
     metrics = agent.update_cycle[0](batch_of(1), STEP)
     assert {"actor", "temperature", "target_encoder"} <= changed_parts(before, weights_of(agent))

@@ -142,7 +142,7 @@ class Judge(nn.Module):
 
     def forward(self, features, action):
         total = action.sum(dim=1)
-        return self.offset1 + total, self.offset2 + 2 * total
+        return torch.stack([self.offset1 + total, self.offset2 + 2 * total])
 
 
 def test_target_and_critic_loss_by_hand():
@@ -164,7 +164,7 @@ def test_target_and_critic_loss_by_hand():
     assert metrics["target_mean"].item() == 2.75
     # q1 is 1, 0, 1/2, 1/2: errors 1, 3, 5/2, 5/2; q2 is 3, 0, 1, 1: errors -1, 3, 2, 2
     assert metrics["critic_loss"].item() == (1 + 9 + 6.25 + 6.25) / 4 + (1 + 9 + 4 + 4) / 4
-    assert metrics["q_mean"].item() == 0.5
+    assert metrics["q_mean"].item() == (0.5 + 1.25) / 2
     # d loss / d q = 2 (q - target) / 4
     assert agent.critic.offset1.grad.tolist() == [-0.5, -1.5, -1.25, -1.25]
     assert agent.critic.offset2.grad.tolist() == [0.5, -1.5, -1.0, -1.0]

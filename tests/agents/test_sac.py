@@ -62,9 +62,8 @@ def test_three_updates_equal_the_naive_ones():
 def test_the_target_is_worked_out_by_hand():
     model = make().model
     for critic in (model.target_critic, model.critic):
-        for head, bias in ((critic.q1, 3.0), (critic.q2, 2.0)):
-            torch.nn.init.zeros_(head[4].weight)
-            torch.nn.init.constant_(head[4].bias, bias)
+        torch.nn.init.zeros_(critic.twins[4].weight)
+        critic.twins[4].bias.data = torch.tensor([[[3.0]], [[2.0]]])
     torch.nn.init.zeros_(model.actor.policy[4].weight)  # u = 0 + σ·z, log σ = (-10 + 2)/2 = -4
     z = torch.randn(BATCH, ACTIONS, generator=torch.Generator().manual_seed(3))
     u = z * torch.tensor(-4.0).exp()
@@ -77,7 +76,7 @@ def test_the_critics_loss_reaches_critic_and_encoder():
     agent, batch = make(), batch_of(0)
     before = weights_of(agent)
     update_critic(agent.model, batch.observation, batch.action, batch.reward)
-    learned = {"encoder", "critic.trunk", "critic.q1", "critic.q2"}
+    learned = {"encoder", "critic.trunk", "critic.twins"}
     assert parts_with_gradient(agent) == learned
     assert changed_parts(before, weights_of(agent)) == learned
 
@@ -106,8 +105,7 @@ def test_targets_follow_at_their_own_rates():
     update_targets(model)
     assert all((p == 0.5).all() for p in model.target_encoder.parameters())
     assert all((p == 0.5).all() for p in model.target_critic.trunk.parameters())
-    assert all((p == 0.25).all() for p in model.target_critic.q1.parameters())
-    assert all((p == 0.25).all() for p in model.target_critic.q2.parameters())
+    assert all((p == 0.25).all() for p in model.target_critic.twins.parameters())
 
 
 @pytest.mark.parametrize(("log_prob", "rises"), [(ACTIONS + 0.5, True), (ACTIONS - 0.5, False)])
@@ -125,9 +123,9 @@ def test_every_second_update_is_the_critics_alone():
     agent = make()
     first, second = agent.update_cycle
     for update, learned in (
-        (second, {"encoder", "critic.trunk", "critic.q1", "critic.q2"}),
-        (first, {"encoder", "critic.trunk", "critic.q1", "critic.q2", "actor", "temperature",
-                 "target_encoder", "target_critic.trunk", "target_critic.q1", "target_critic.q2"}),
+        (second, {"encoder", "critic.trunk", "critic.twins"}),
+        (first, {"encoder", "critic.trunk", "critic.twins", "actor", "temperature",
+                 "target_encoder", "target_critic.trunk", "target_critic.twins"}),
     ):  # fmt: skip
         before = weights_of(agent)
         metrics = update(batch_of(1), STEP)
@@ -215,7 +213,7 @@ def test_the_critic_fits_what_it_is_told():
 def test_the_actor_finds_the_best_action():
     """A judge that prefers a certain action is obeyed: Q = -|a - 0.5|², without weight on entropy."""
     model = make(temperature_initial=1e-6).model
-    model.critic.forward = lambda features, action: (-((action - 0.5) ** 2).sum(1),) * 2
+    model.critic.forward = lambda features, action: -((action - 0.5) ** 2).sum(1).expand(2, -1)
     observation, g = batch_of(0).observation, torch.Generator().manual_seed(1)
     for _ in range(200):
         update_actor(model, observation, g)
