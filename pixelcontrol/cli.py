@@ -217,6 +217,24 @@ def play(arguments: list[str]) -> int:
     return 0
 
 
+def export(arguments: list[str]) -> int:
+    """Write a trained agent as a program for PyTorch alone."""
+    parser = Parser(
+        prog="pixelcontrol export",
+        description="Write what a run's last checkpoint does as a program: torch.export.load(FILE).module() maps "
+        "observations, uint8 (batch, channels, height, width), to actions, without pixelcontrol.",
+    )
+    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("-o", "--out", type=Path, default=Path("policy.pt2"), help="file to write")
+    given = parser.parse_strictly(arguments)
+    from pixelcontrol.policy import load
+
+    policy = load(given.run)
+    policy.export(given.out)
+    print(f"observations (batch, {', '.join(map(str, policy.observation_shape))}) -> actions: {given.out}")
+    return 0
+
+
 def tasks(arguments: list[str]) -> int:
     """List the tasks."""
     Parser(prog="pixelcontrol tasks", description="List every task with what belongs to it.").parse_strictly(
@@ -387,6 +405,7 @@ VERBS = {
     "train": train,
     "eval": evaluate,
     "play": play,
+    "export": export,
     "tasks": tasks,
     "doctor": doctor,
     "bench": bench,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 import pixelcontrol
+from pixelcontrol.cli import main
 from pixelcontrol.config import resolve
 from pixelcontrol.train import train
 
@@ -34,6 +37,27 @@ def test_three_lines_give_an_action(run_dir: Path) -> None:
     assert np.abs(action).max() <= 1
     batch = policy(np.stack([observation, observation]))
     assert np.allclose(batch, np.stack([action, action]), atol=1e-5)
+
+
+WITHOUT_THE_PACKAGE = """
+import sys, torch
+act = torch.export.load(sys.argv[1]).module()
+torch.save([act(batch) for batch in torch.load(sys.argv[2])], sys.argv[2])
+assert "pixelcontrol" not in sys.modules
+"""
+
+
+def test_an_exported_policy_acts_alike_without_this_package(run_dir: Path, tmp_path: Path) -> None:
+    exported, batches_file = tmp_path / "policy.pt2", tmp_path / "batches.pt"
+    assert main(["export", str(run_dir), "-o", str(exported)]) == 0
+    draw = torch.Generator().manual_seed(1)
+    batches = [torch.randint(0, 256, (n, 9, 24, 24), dtype=torch.uint8, generator=draw) for n in (1, 5)]
+    torch.save(batches, batches_file)
+    command = [sys.executable, "-c", WITHOUT_THE_PACKAGE, str(exported), str(batches_file)]
+    subprocess.run(command, check=True)
+    policy = pixelcontrol.load(run_dir)
+    for batch, action in zip(batches, torch.load(batches_file), strict=True):
+        assert np.allclose(action.numpy(), policy(batch.numpy()), atol=1e-6)
 
 
 def test_a_policy_learned_on_a_gpu_acts_here(run_dir: Path, tmp_path: Path) -> None:
