@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can show, in three parts, each of which can be run alone and again:
+# Everything that only a GPU can show, in four parts, each of which can be run alone and again:
 #
 #   benchmarks/gpu.sh check              images, updates and runs are those of a CPU; captured updates the eager ones
+#   benchmarks/gpu.sh forms              what might make the update faster, each form beside the one in use
 #   benchmarks/gpu.sh speed [FLAGS]      every row of the table of speeds; FLAGS go to each `pixelcontrol bench`
 #   benchmarks/gpu.sh learn OUT [FLAGS]  two seeds of five tasks; stopped by anything, the same words go on
 #
 # Without a GPU the first part skips its tests, and the others run on the CPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-part=${1:?check, speed or learn}
+part=${1:?check, forms, speed or learn}
 shift
 pixelcontrol() { python3 -m pixelcontrol "$@"; }
 
@@ -16,6 +17,9 @@ case $part in
 check)
   python3 -m pytest tests/test_gpu.py tests/test_learner.py tests/test_storage.py
   python3 -m pytest tests/test_train.py -k bit_for_bit
+  ;;
+forms)
+  python3 benchmarks/forms.py
   ;;
 speed)
   for agent in drqv2 sac curl drq; do pixelcontrol bench update --agent $agent "$@"; done
@@ -34,7 +38,7 @@ learn)
     --out "$1" --frames 1_000_000 --eval-every-frames 20_000 "${@:2}"
   ;;
 *)
-  echo "$part is none of check, speed, learn" >&2
+  echo "$part is none of check, forms, speed, learn" >&2
   exit 2
   ;;
 esac

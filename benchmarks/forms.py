@@ -1,0 +1,241 @@
+"""Forms of the update's costly parts beside each other: which of them pays on this device?
+
+    python benchmarks/forms.py [PART ...] [--repeats 100] [--batch 256] [--precision bf16]
+
+The first form of each part is the one in use. On a GPU every form is captured into a CUDA graph and timed by
+replaying it; on a CPU it is called. A form that cannot be done on this device is named with its error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pixelcontrol import machine
+from pixelcontrol.augment import random_shift
+from pixelcontrol.bench import spread
+from pixelcontrol.networks import ConvEncoder, TwinCritic, mlp, rounded
+
+SIDE, CHANNELS, FILTERS, FEATURES, TRUNK, HIDDEN, ACTIONS = 84, 9, 32, 39_200, 50, 1024, 6
+
+Form = Callable[[], object]
+"""What is timed."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where forms compute, in which precision and on how many samples."""
+
+    device: torch.device
+    dtype: torch.dtype
+    batch: int
+
+    def numbers(self, *shape: int) -> Tensor:
+        """Draw a leaf that wants a gradient; images lie channels-last."""
+        x = torch.randn(shape, device=self.device).to(self.dtype)
+        return (x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x).requires_grad_()
+
+    def precision(self) -> torch.autocast:
+        """Return the region in which the learner computes."""
+        bf16 = self.dtype == torch.bfloat16
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False)
+
+    def pixels(self, *shape: int) -> Tensor:
+        """Draw uint8 images."""
+        return torch.randint(0, 256, shape, dtype=torch.uint8, device=self.device)
+
+
+def both_ways(function: Callable[..., Tensor], *leaves: Tensor) -> Form:
+    """Return a form that computes `function` of the leaves, and the gradient of each."""
+    gradient = torch.ones_like(function(*leaves))
+    return lambda: torch.autograd.grad(function(*leaves), leaves, gradient)
+
+
+def first_layer(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
+    """9 input channels are no multiple of 8, which tensor cores want."""
+    for channels in (CHANNELS, 12, 16):
+        yield f"{channels} channels", partial(convolution_form, place, channels, SIDE, 2, separate)
+
+
+def second_layer(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
+    """Bias and ReLU read and write the whole output once more each."""
+    for name, function in {"in place": in_place, "separate": separate, "fused by cuDNN": fused}.items():
+        yield f"ReLU {name}", partial(convolution_form, place, FILTERS, 41, 1, function)
+
+
+def convolution_form(
+    place: Place, channels: int, side: int, stride: int, function: Callable[..., Tensor]
+) -> Form:
+    x = place.numbers(place.batch, channels, side, side)
+    filters, bias = place.numbers(FILTERS, channels, 3, 3), place.numbers(FILTERS)
+    return both_ways(lambda *leaves: function(*leaves, stride), x, filters, bias)
+
+
+def separate(x: Tensor, filters: Tensor, bias: Tensor, stride: int) -> Tensor:
+    return F.conv2d(x, filters, bias, stride).relu()
+
+
+def in_place(x: Tensor, filters: Tensor, bias: Tensor, stride: int) -> Tensor:
+    return F.conv2d(x, filters, bias, stride).relu_()
+
+
+def fused(x: Tensor, filters: Tensor, bias: Tensor, stride: int) -> Tensor:
+    return FusedConvolution.apply(x, filters, bias, stride)
+
+
+class FusedConvolution(torch.autograd.Function):
+    """Convolution, bias and ReLU in one kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, filters: Tensor, bias: Tensor, stride: int) -> Tensor:
+        y = torch.cudnn_convolution_relu(x, filters, bias, (stride, stride), (0, 0), (1, 1), 1)
+        ctx.save_for_backward(x, filters, y)
+        ctx.stride = stride
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, filters, y = ctx.saved_tensors
+        through = torch.ops.aten.threshold_backward(gradient, y, 0)
+        how = [len(filters)], (ctx.stride,) * 2, (0, 0), (1, 1), False, (0, 0), 1, [True] * 3
+        return *torch.ops.aten.convolution_backward(through, x, filters, *how), None
+
+
+def observations(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
+    """From the ring to what the first layer reads."""
+    ring = place.pixels(2_000, 3, SIDE, SIDE)
+    row = torch.randint(2, len(ring), (place.batch,), device=place.device)
+    stack = row[:, None] + torch.arange(-2, 1, device=place.device)
+    generator = torch.Generator(place.device)
+    side = torch.arange(SIDE, device=place.device)
+
+    def centred(images: Tensor) -> Tensor:
+        return images.to(place.dtype).sub_(127.5)
+
+    def two_gathers() -> object:
+        images = ring.index_select(0, stack.flatten()).view(place.batch, CHANNELS, SIDE, SIDE)
+        return centred(random_shift(images, 4, generator))
+
+    def one_gather() -> object:
+        offset = torch.randint(-4, 5, (2, place.batch, 1), generator=generator, device=place.device)
+        y, x = (side + offset).clamp_(0, SIDE - 1)
+        images = ring[stack[:, None, None, :], :, y[:, :, None, None], x[:, None, :, None]]
+        return centred(images.flatten(3).permute(0, 3, 1, 2))
+
+    yield "two gathers", lambda: two_gathers
+    yield "one gather", lambda: one_gather
+    yield "two gathers, compiled", lambda: torch.compile(two_gathers)
+
+
+def casts(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
+    """The critic's weights, from float32."""
+    critic = TwinCritic(FEATURES, ACTIONS, TRUNK, HIDDEN).to(place.device)
+
+    def together() -> object:
+        with place.precision():
+            return rounded(critic)
+
+    yield "together", lambda: together
+    yield "one by one", lambda: lambda: [weight.to(place.dtype) for weight in critic.parameters()]
+
+
+def twins(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
+    """Two Q-functions of the same input."""
+    x = place.numbers(place.batch, TRUNK + ACTIONS)
+    batched = TwinCritic(1, ACTIONS, TRUNK, HIDDEN).twins.to(place.device, place.dtype)
+    pair = [mlp(TRUNK + ACTIONS, HIDDEN, 1).to(place.device, place.dtype) for _ in range(2)]
+    weights = [*batched.parameters()], [weight for one in pair for weight in one.parameters()]
+    yield "batched", lambda: both_ways(lambda *_: batched(x.expand(2, -1, -1)), x, *weights[0])
+    yield "one by one", lambda: both_ways(lambda *_: torch.stack([one(x) for one in pair]), x, *weights[1])
+
+
+def trunk(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
+    """50 outputs are no multiple of 8; and three trunks read the same features."""
+    for width in (TRUNK, 56, 64, 3 * TRUNK, 192):
+        x, weight = place.numbers(place.batch, FEATURES), place.numbers(width, FEATURES)
+        yield f"{width} outputs", partial(both_ways, F.linear, x, weight)
+
+
+def encoder(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
+    """The whole encoder, as it is and through PyTorch's compiler."""
+    images = place.pixels(place.batch, CHANNELS, SIDE, SIDE)
+    plain = ConvEncoder((CHANNELS, SIDE, SIDE)).to(place.device)
+
+    def form(network: Callable[[Tensor], Tensor]) -> Form:
+        def function(*_: Tensor) -> Tensor:
+            with place.precision():
+                return network(images)
+
+        return both_ways(function, *plain.parameters())
+
+    yield "eager", lambda: form(plain)
+    yield "compiled", lambda: form(torch.compile(plain))
+
+
+PARTS = {
+    part.__name__: part for part in (first_layer, second_layer, observations, casts, twins, trunk, encoder)
+}
+
+
+def milliseconds(form: Form, repeats: int, device: torch.device) -> np.ndarray:
+    """Time a form, on a GPU as a graph."""
+    if device.type == "cuda":
+        warm_up = torch.cuda.Stream()
+        with torch.cuda.stream(warm_up):
+            for _ in range(3):
+                form()
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            form()
+        form = graph.replay
+    else:
+        form()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        form()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append((time.perf_counter() - started) * 1e3)
+    return np.array(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", default=[*PARTS], help=", ".join(PARTS))
+    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
+    given = parser.parse_args()
+    machine.prepare_process()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.benchmark = True
+    dtype = torch.bfloat16 if given.precision == "bf16" else torch.float32
+    print(f"{machine.describe(device)}; commit {machine.commit()}; batch {given.batch}, {given.precision}")
+    for part in given.parts:
+        first = None
+        for name, make in PARTS[part](Place(device, dtype, given.batch)):
+            try:
+                times = milliseconds(make(), given.repeats, device)
+            except (RuntimeError, AttributeError, torch._dynamo.exc.TorchDynamoException) as error:
+                print(f"{part:13s} {name:22s} {str(error).splitlines()[0][:80]}", flush=True)
+                continue
+            first = first or float(np.median(times))
+            ratio = np.median(times) / first
+            print(f"{part:13s} {name:22s} {spread(times)}, {ratio:.2f} of the first", flush=True)
+
+
+if __name__ == "__main__":
+    main()
