@@ -189,10 +189,10 @@ DISCARDING = [kill_workers, kill_workers, hang_workers, kill, terminate]
 
 def newest_state(run_dir: Path) -> Path | None:
     """Return the newest state file, if it is there and there is one before it to fall back to."""
-    *older, newest = sorted((run_dir / "checkpoint").glob("*.json")) or [None]
-    if newest is None or not older:
+    manifests = sorted((run_dir / "checkpoint").glob("*.json"))
+    if len(manifests) < 2:
         return None
-    state = newest.with_name(f"{newest.stem}-state.pt")
+    state = manifests[-1].with_name(f"{manifests[-1].stem}-state.pt")
     return state if state.exists() else None
 
 
