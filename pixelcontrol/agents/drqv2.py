@@ -145,6 +145,8 @@ class DrQV2:
 
         Departures from the printed algorithm, all as in the official code: one batch and one shift serve both
         losses, and the actor sees the features from before the encoder's step.
+
+        Networks are called by way of `rounded`, which saves casts in bf16 and changes no result.
         """
         std = self.std(agent_step)
         observation = random_shift(batch.observation, self.settings.shift_pad, self.generator)
