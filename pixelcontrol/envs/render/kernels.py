@@ -565,31 +565,29 @@ def shade(
     if world.reflector >= 0:
         mirror_normal = upward(stage.shapes[index, world.reflector].rotation)
 
-    # The parts seen at the four samples. Where the corners agree, the samples do.
+    # The parts seen at the four samples; one stands for all where the corners agree. How many there are is a
+    # variable because Warp unrolls loops of a constant length, which these are too large for.
     code = codes[index, row, column]
     seen = wp.vec4i(code, code, code, code)
-    mixed = (
+    samples = int(1)
+    if (
         code != codes[index, row, column + 1]
         or code != codes[index, row + 1, column]
         or code != codes[index, row + 1, column + 1]
-    )
-    if mixed:
-        for sample in range(4):
+    ):
+        samples = 4
+        for sample in range(samples):
             offset = sample_offset(sample)
             at = camera_point(world, x + offset[0], y + offset[1], height, width)
             seen[sample] = code_at(stage, world, at, camera_ray(at, axes))
 
     total = wp.vec3(0.0, 0.0, 0.0)
-    for sample in range(4):
+    for sample in range(samples):
         code = seen[sample]
-        weight = float(0.25)
+        weight = 1.0 / float(samples)
         # A plane, and what is behind everything, look the same from all samples.
-        if (
-            not mixed
-            or code == 0
-            or (code % 8 == 0 and stage.shapes[index, code % MIRROR_CODE / 8 - 1].kind == PLANE)
-        ):
-            for other in range(4):
+        if code == 0 or (code % 8 == 0 and stage.shapes[index, code % MIRROR_CODE / 8 - 1].kind == PLANE):
+            for other in range(samples):
                 if other > sample and seen[other] == code:
                     weight = weight + 0.25
                 elif other < sample and seen[other] == code:
@@ -598,7 +596,7 @@ def shade(
             beam = Beam()
             beam.at = middle
             beam.ray = middle_ray
-            if mixed:
+            if samples == 4:
                 offset = sample_offset(sample)
                 beam.at = camera_point(world, x + offset[0], y + offset[1], height, width)
                 beam.ray = camera_ray(beam.at, axes)

@@ -336,6 +336,12 @@ def normal_at(
 
 
 @wp.func
+def within(bounds: wp.vec4, at: wp.vec2) -> bool:
+    """Whether a place of a view lies in a rectangle of it."""
+    return at[0] >= bounds[0] and at[1] >= bounds[1] and at[0] <= bounds[2] and at[1] <= bounds[3]
+
+
+@wp.func
 def trace(
     stage: Stage, world: World, view: int, at: wp.vec2, ray: wp.vec3, beyond: float, ignored: int
 ) -> Hit:
@@ -347,13 +353,15 @@ def trace(
     best.geom = NOTHING
     best.distance = FAR
     for geom in range(world.count):
-        box = stage.bounds[world.index, view, geom]
-        if at[0] >= box[0] and at[1] >= box[1] and at[0] <= box[2] and at[1] <= box[3] and geom != ignored:
+        if geom != ignored and within(stage.bounds[world.index, view, geom], at):
             shape = stage.shapes[world.index, geom]
             hit = ray_geom(stage, world, shape, stage.starts[world.index, view, geom], ray * shape.rotation)
             if hit.distance > beyond and hit.distance < best.distance:
-                best = hit
-                best.geom = geom
+                best.geom = geom  # field by field: Warp would copy the whole for every geom
+                best.part = hit.part
+                best.distance = hit.distance
+                best.u = hit.u
+                best.v = hit.v
     return best
 
 
@@ -382,8 +390,7 @@ def in_shadow(
     if wp.abs(at[0]) > half or wp.abs(at[1]) > half:
         return False
     for geom in range(world.count):
-        box = stage.bounds[world.index, index, geom]
-        if at[0] >= box[0] and at[1] >= box[1] and at[0] <= box[2] and at[1] <= box[3] and geom != lit:
+        if geom != lit and within(stage.bounds[world.index, index, geom], at):
             shape = stage.shapes[world.index, geom]
             start = stage.starts[world.index, index, geom] + shift * shape.rotation
             hit = ray_geom(stage, world, shape, start, ray * shape.rotation)
