@@ -28,12 +28,12 @@ SCENE = """
     <camera name="above" pos="0 0 3"/>
     <camera name="below" pos="0 -.3 -2" xyaxes="1 0 0 0 -1 0"/>
     <light pos="1 -1 3" dir="-.3 .3 -1" directional="{directional}" castshadow="{shadow}" {lamp}/>
-    <geom type="plane" size="1 .8 .1" material="floor"/>
+    <geom type="plane" size="1 .8 {grid}" material="floor"/>
     {body}
   </worldbody>
 </mujoco>
 """
-DEFAULTS = {"reflectance": 0, "directional": "false", "shadow": "false", "lamp": "", "body": ""}
+DEFAULTS = {"reflectance": 0, "grid": 0.1, "directional": "false", "shadow": "false", "lamp": "", "body": ""}
 BODIES = {
     "sphere": '<geom type="sphere" size=".3" pos="0 0 .4" rgba=".8 .3 .2 1"/>',
     "capsule": '<geom type="capsule" size=".2 .3" pos="0 0 .5" euler="50 20 0" rgba=".8 .6 .2 1"/>',
@@ -93,6 +93,50 @@ def test_a_lamp_fades_and_casts_shadows_in_the_inner_part_of_its_cone():
 
 def test_a_floor_seen_from_below_is_faint():
     opengl, warp, _, _ = draw(SCENE.format(**DEFAULTS), camera="below")
+    assert_alike(opengl, warp)
+
+
+def test_a_floor_is_lit_at_the_corners_of_its_grid():
+    """A lamp near (-0.6, 0), a corner of the grid of 0.3, lights its cells; a finer grid shows a spot."""
+    lamp = '<light pos="-.6 0 .3" dir="0 0 -1" cutoff="70" diffuse="1 1 1" castshadow="false"/>'
+    settings = DEFAULTS | {"lamp": 'diffuse="0 0 0"', "body": lamp}
+    pictures = []
+    for grid in (0.01, 0.3, 1.0):
+        opengl, warp, _, _ = draw(SCENE.format(**settings | {"grid": grid}))
+        assert_alike(opengl, warp)
+        pictures.append(warp.int())
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert (pictures[one] - pictures[other]).abs().amax(dim=0).gt(16).sum() > 20
+
+
+def test_a_mirror_seen_from_below_shows_nothing():
+    body = '<geom size=".2" pos="0 0 -.5" rgba=".8 .3 .2 1"/>'
+    pictures = []
+    for reflectance in (0, 0.9):
+        settings = DEFAULTS | {"body": body, "reflectance": reflectance}
+        opengl, warp, _, _ = draw(SCENE.format(**settings), camera="below")
+        assert_alike(opengl, warp)
+        pictures.append(warp)
+    assert torch.equal(*pictures)
+
+
+@pytest.mark.parametrize("camera", ["front", "high"])
+def test_a_box_mirrors_on_its_upper_side_alone(camera):
+    xml = """<mujoco><asset><material name="mirror" reflectance=".9" rgba=".3 .3 .3 1"/></asset><worldbody>
+      <camera name="front" pos=".2 -3 1.5" xyaxes="1 0 0 0 .45 .9"/>
+      <camera name="high" pos=".2 -1.8 1.8" xyaxes="1 0 0 0 .7 .75"/>
+      <light pos="1 -2 4" dir="-.2 .4 -1"/>
+      <geom type="box" size="1 .5 .3" material="mirror"/>
+      <geom size=".2" pos="0 0 .6" rgba=".8 .3 .2 1"/><geom size=".2" pos=".2 -.8 0" rgba=".8 .9 .2 1"/>
+      </worldbody></mujoco>"""
+    opengl, warp, _, _ = draw(xml, camera=camera)
+    assert_alike(opengl, warp)
+
+
+def test_what_reaches_from_before_the_camera_to_behind_it_is_seen():
+    """None of its corners' places in the picture says where it is."""
+    body = '<geom type="box" size=".1 2 .05" pos="-.4 -1.5 .5" rgba=".8 .3 .2 1"/>'
+    opengl, warp, _, _ = draw(SCENE.format(**DEFAULTS | {"body": body}))
     assert_alike(opengl, warp)
 
 
