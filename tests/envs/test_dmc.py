@@ -1,5 +1,8 @@
 """`DmcWorld` is dm_control, no more and no less, and repeats an episode from its seed and actions."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from dm_control import manipulation, suite
@@ -184,3 +187,13 @@ def test_actions_without_bounds_are_refused():
 def test_manipulation_computes_no_observables_nobody_reads():
     environment = load_environment(find_task("reach_duplo"))
     assert environment.reset().observation == {}
+
+
+def test_loading_a_task_says_nothing():
+    """The cheetah's model makes MuJoCo warn; a process of its own, because pytest has its hands in logging."""
+    code = """if True:
+        from pixelcontrol.envs.dmc import make_dmc_world
+        from pixelcontrol.envs.tasks import find_task
+        make_dmc_world(find_task("cheetah_run"), "warp", (8, 8), 2)"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout + run.stderr == ""

@@ -61,6 +61,7 @@ from pixelcontrol.envs.render.rays import (
     World,
     field_triangle,
     in_shadow,
+    mesh_triangle,
     normal_at,
     ray_geom,
     trace,
@@ -157,27 +158,28 @@ def surface_colour(
     place = eye + hit.distance * beam.ray
     local_ray = beam.ray * shape.rotation
     local = start + hit.distance * local_ray
-    local_normal = normal_at(shape, hit, local, coat.normals, paint.mesh_normals)
 
     facet = Facet()
-    if shape.kind == MESH:
-        normal = shape.rotation * local_normal
-        facet.normals = wp.matrix_from_rows(normal, normal, normal)
-        facet.corners = wp.matrix_from_rows(place, place, place)
-        facet.weights = wp.vec3(1.0, 0.0, 0.0)
-    else:
-        if shape.kind == FIELD:
-            facet.corners = field_triangle(stage, world, shape, hit.part)
-            local_normal = wp.normalize(
-                wp.cross(facet.corners[1] - facet.corners[0], facet.corners[2] - facet.corners[0])
-            )
-            facet.normals = wp.matrix_from_rows(local_normal, local_normal, local_normal)
+    local_normal = wp.vec3()
+    if shape.kind == MESH or shape.kind == FIELD:
+        if shape.kind == MESH:
+            facet.corners = mesh_triangle(shape, hit.part)
         else:
-            facet = facet_of(patch_at(shape, coat.grid, hit, local))
-        facet.weights = facet_weights(facet, start, beam.middle * shape.rotation)
+            facet.corners = field_triangle(stage, world, shape, hit.part)
+        local_normal = wp.normalize(
+            wp.cross(facet.corners[1] - facet.corners[0], facet.corners[2] - facet.corners[0])
+        )
         for i in range(3):
-            facet.corners[i] = coat.position + shape.rotation * facet.corners[i]
-            facet.normals[i] = shape.rotation * facet.normals[i]
+            facet.normals[i] = local_normal
+            if shape.kind == MESH:
+                facet.normals[i] = paint.mesh_normals[coat.normals + 3 * hit.part + i]
+    else:
+        local_normal = normal_at(shape, hit, local)
+        facet = facet_of(patch_at(shape, coat.grid, hit, local))
+    facet.weights = facet_weights(facet, start, beam.middle * shape.rotation)
+    for i in range(3):
+        facet.corners[i] = coat.position + shape.rotation * facet.corners[i]
+        facet.normals[i] = shape.rotation * facet.normals[i]
     facet.colour = tint * wp.vec3(coat.rgba[0], coat.rgba[1], coat.rgba[2])
     facet.surface = coat.surface
     light = light_at(stage, paint, world, facet, hit, place, eye, which)

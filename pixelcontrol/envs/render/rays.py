@@ -77,8 +77,6 @@ class Hit:
     geom: wp.int32
     part: wp.int32  # side of a box, 1 for a cylinder's caps, triangle of a mesh or height field
     distance: wp.float32
-    u: wp.float32  # place on the triangle
-    v: wp.float32
 
 
 @wp.func
@@ -252,6 +250,17 @@ def field_triangle(stage: Stage, world: World, shape: Shape, part: int) -> wp.ma
 
 
 @wp.func
+def mesh_triangle(shape: Shape, part: int) -> wp.mat33:
+    """The corners of a triangle of a mesh, as rows, in the geom's frame."""
+    first = 3 * part
+    return wp.matrix_from_rows(
+        wp.mesh_get_point(shape.mesh, first),
+        wp.mesh_get_point(shape.mesh, first + 1),
+        wp.mesh_get_point(shape.mesh, first + 2),
+    )
+
+
+@wp.func
 def ray_shape(shape: Shape, start: wp.vec3, ray: wp.vec3) -> Hit:
     """Meet one geom that is no height field; `distance` is FAR where the ray passes by, and may be negative."""
     hit = Hit()
@@ -288,8 +297,6 @@ def ray_shape(shape: Shape, start: wp.vec3, ray: wp.vec3) -> Hit:
         if query.result:
             hit.distance = query.t
             hit.part = query.face
-            hit.u = query.u
-            hit.v = query.v
     return hit
 
 
@@ -302,10 +309,8 @@ def ray_geom(stage: Stage, world: World, shape: Shape, start: wp.vec3, ray: wp.v
 
 
 @wp.func
-def normal_at(
-    shape: Shape, hit: Hit, place: wp.vec3, first: int, mesh_normals: wp.array(dtype=wp.vec3)
-) -> wp.vec3:
-    """The unit normal at `place`, both in the geom's frame."""
+def normal_at(shape: Shape, hit: Hit, place: wp.vec3) -> wp.vec3:
+    """The unit normal at a place of a geom that is not made of triangles, in the geom's frame."""
     size = shape.size
     normal = wp.vec3(0.0, 0.0, 1.0)
     if shape.kind == CAPSULE:
@@ -325,13 +330,6 @@ def normal_at(
             normal[hit.part] = 1.0
         else:
             normal[hit.part - 3] = -1.0
-    elif shape.kind == MESH:
-        corner = first + 3 * hit.part
-        normal = (
-            hit.u * mesh_normals[corner]
-            + hit.v * mesh_normals[corner + 1]
-            + (1.0 - hit.u - hit.v) * mesh_normals[corner + 2]
-        )
     return wp.normalize(normal)
 
 
@@ -360,8 +358,6 @@ def trace(
                 best.geom = geom  # field by field: Warp would copy the whole for every geom
                 best.part = hit.part
                 best.distance = hit.distance
-                best.u = hit.u
-                best.v = hit.v
     return best
 
 

@@ -20,6 +20,7 @@ SCENE = """
     <material name="floor" texture="check" texuniform="true" texrepeat="2 3" reflectance="{reflectance}"/>
     <material name="wrapped" texture="gradient"/>
     <mesh name="wedge" vertex="0 0 0  .4 0 0  0 .4 0  0 0 .5"/>
+    <mesh name="ball" builtin="sphere" params="1" scale=".4 .4 .4"/>
     <hfield name="hills" nrow="4" ncol="5" size=".6 .5 .5 .1"
       elevation="0 0 0 0 0  0 .3 1 .4 0  0 .8 .2 .9 0  0 0 0 0 0"/>
   </asset>
@@ -41,6 +42,9 @@ BODIES = {
     "cylinder": '<geom type="cylinder" size=".3 .2" pos="0 0 .5" euler="40 20 0" rgba=".2 .6 .9 1"/>',
     "box": '<geom type="box" size=".2 .3 .1" pos="0 0 .5" euler="20 0 50" rgba=".2 .9 .3 1"/>',
     "mesh": '<geom type="mesh" mesh="wedge" pos="0 0 .2" rgba=".9 .9 .3 1"/>',
+    "round mesh": '<geom type="mesh" mesh="ball" pos="0 0 .4" rgba=".9 .9 .3 1"/>',
+    "round mesh behind glass": """<geom type="mesh" mesh="ball" pos="0 0 .4" rgba=".9 .9 .3 1"/>
+        <geom type="box" size=".3 .02 .4" pos="0 -.6 .5" rgba=".2 .4 .9 .2"/>""",
     "site": '<site type="sphere" size=".2" pos="0 0 .4" rgba=".9 .1 .3 1"/>',
     "transparent": '<geom type="sphere" size=".3" pos="0 0 .4" rgba=".9 .1 .3 .4"/>',
     "cube texture": '<geom type="box" size=".2 .3 .1" pos="0 0 .5" euler="20 0 50" material="wrapped"/>',
