@@ -460,10 +460,12 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
         run = Run(config, run_dir, hardware, resume=resume)
 
         def stop(number: int, _: FrameType | None) -> None:
+            run.signal = number
+            for env in filter(None, (run.env, run.eval_env)):
+                env.hurry()
+            signal.signal(number, signal.SIG_DFL)
             # not print: the signal may interrupt one, and a stream refuses a second within the first
             os.write(2, f"{signal.Signals(number).name}: saving; again to stop at once\n".encode())
-            run.signal = number
-            signal.signal(number, signal.SIG_DFL)
 
         previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

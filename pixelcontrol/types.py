@@ -132,6 +132,9 @@ class Env(Protocol):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where `state` was taken; follow with `send`."""
 
+    def hurry(self) -> None:
+        """Wait only seconds for worlds that hang, since the run is to stop; for signal handlers too."""
+
     def close(self) -> None:
         """End every worker process."""
 

@@ -25,7 +25,10 @@ import torch  # noqa: E402
 torch.set_num_threads(1)
 
 # The same examples at every run; how long one takes depends on the machine, so that is no failure.
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+slow = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=slow
+)
 hypothesis.settings.load_profile("repeatable")
 
 

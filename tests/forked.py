@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -62,6 +63,16 @@ class CommandLine:
             assert time.monotonic() < deadline, f"nothing happened:\n{self.printed()}"
             time.sleep(0.01)
         return True
+
+    def stopped(self) -> bool:
+        """Return True as soon as it has stopped itself, until SIGCONT, or False when it has ended instead."""
+
+        def is_stopped() -> bool:
+            with suppress(psutil.NoSuchProcess):
+                return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+            return False
+
+        return self.wait_until(is_stopped)
 
     def signal(self, number: int) -> None:
         """Send a signal to it alone."""

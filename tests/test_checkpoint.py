@@ -264,7 +264,7 @@ def test_what_changes_after_a_save_has_begun_is_not_in_it(
     disk_answers, sync = threading.Event(), os.fsync
 
     def slow(descriptor: int) -> None:
-        assert disk_answers.wait(60)
+        assert disk_answers.wait(600)
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)

@@ -6,6 +6,8 @@ resume, tables and weights equal those of a run that nothing disturbed.
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
 import os
 import random
 import shutil
@@ -13,10 +15,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from forked import PATIENCE_SECONDS, CommandLine
@@ -25,6 +28,9 @@ from test_train import TINY, assert_same, rows
 
 from pixelcontrol import train as loop
 from pixelcontrol.checkpoint import Checkpoints
+from pixelcontrol.envs import vector
+from pixelcontrol.envs.make import make_env
+from pixelcontrol.envs.vector import VectorEnv
 
 SAVE_OFTEN = TINY | {"save_every_frames": 20, "eval_every_frames": 400}
 
@@ -45,12 +51,6 @@ def start(run_dir: Path, *, prepare: object = None) -> CommandLine:
 def saves(run_dir: Path) -> int:
     """Return how many checkpoints the run has made."""
     return max((int(path.stem) for path in (run_dir / "checkpoint").glob("*.json")), default=0)
-
-
-def made_saves(run_dir: Path, count: int) -> Callable[[], bool]:
-    """Return a condition: the run has made `count` more saves than now."""
-    goal = saves(run_dir) + count
-    return lambda: saves(run_dir) >= goal
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -86,8 +86,7 @@ def stop_after_two_saves() -> None:
 def stopped_after_two_saves(run_dir: Path) -> CommandLine:
     """Return a run that waits for SIGCONT in the midst of training, however slow or fast the machine is."""
     run = start(run_dir, prepare=stop_after_two_saves)
-    stopped = psutil.Process(run.pid)
-    assert run.wait_until(lambda: stopped.status() == psutil.STATUS_STOPPED), run.printed()
+    assert run.stopped(), run.printed()
     return run
 
 
@@ -101,32 +100,51 @@ def begun(tmp_path: Path) -> Path:
     return run_dir
 
 
+def stop_at(save: int, call: int) -> None:
+    """Stop at this call of a function, whichever that is, after this save has begun."""
+    begin, saves_begun, calls = Checkpoints.begin_save, itertools.count(1), itertools.count(1)
+
+    def count_and_stop(*_: object) -> None:
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    def begin_and_count(self: Checkpoints, *arguments: Any) -> None:
+        begin(self, *arguments)
+        if next(saves_begun) == save:
+            sys.setprofile(count_and_stop)
+
+    Checkpoints.begin_save = begin_and_count  # type: ignore[method-assign]
+
+
 def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(undisturbed: Path, tmp_path: Path) -> None:
     run_dir, draw, kills = tmp_path / "run", random.Random(0), 0
     shared_memory = set(Path("/dev/shm").iterdir())
-    run = start(run_dir)
-    while run.wait_until(made_saves(run_dir, draw.randrange(2, 6))):
-        time.sleep(draw.uniform(0, 0.05))
-        if not run.running():
+    while True:
+        run = start(run_dir, prepare=partial(stop_at, draw.randrange(3, 7), draw.randrange(1, 90_000)))
+        if not run.stopped():
             break
         workers = run.children()
         run.signal(signal.SIGKILL)
-        kills += run.ended() == -signal.SIGKILL
+        assert run.ended() == -signal.SIGKILL
         assert_gone(workers)
-        run = start(run_dir)
+        kills += 1
     assert run.ended() == 0, run.printed()
-    assert kills >= 4
+    assert kills >= 4  # the run makes 30 saves; a call is at most one interval after its save
     assert_same_run(undisturbed, run_dir)
     assert set(Path("/dev/shm").iterdir()) <= shared_memory
 
 
+def die_at_the_first_save() -> None:
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Checkpoints.begin_save = die  # type: ignore[method-assign]
+
+
 def test_killed_before_its_first_save_it_begins_anew(undisturbed: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    run = start(run_dir)
-    assert run.wait_until(lambda: (run_dir / "config.json").exists())
-    run.signal(signal.SIGKILL)
-    run.ended()
-    shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)  # of a run that was too fast for this test
+    run = start(run_dir, prepare=die_at_the_first_save)
+    assert run.ended() == -signal.SIGKILL, run.printed()
     resumed = start(run_dir)
     assert resumed.ended() == 0, resumed.printed()
     assert "the run begins anew" in resumed.printed()
@@ -147,6 +165,44 @@ def test_one_signal_saves_and_exits(number: signal.Signals, undisturbed: Path, t
     resumed = start(run_dir)
     assert resumed.ended() == 0, resumed.printed()
     assert_same_run(undisturbed, run_dir)
+
+
+def hang_at(stream: int, step: int) -> None:
+    send, sent = VectorEnv.send, itertools.count(1)
+
+    def hang(self: VectorEnv, action: np.ndarray) -> None:
+        if self._stream == stream and next(sent) == step:
+            for worker in multiprocessing.active_children():
+                assert worker.pid is not None
+                os.kill(worker.pid, signal.SIGSTOP)
+            print("hangs for ever", flush=True)
+        send(self, action)
+
+    VectorEnv.send = hang  # type: ignore[method-assign]
+    loop.make_env = partial(make_env, step_timeout=3600.0)  # type: ignore[assignment]
+    vector.HURRIED_TIMEOUT = 0.5
+
+
+@pytest.mark.parametrize(
+    ("stream", "step"),
+    [(loop.TRAIN_STREAM, 70), (loop.EVAL_STREAM, 3), (loop.EVAL_STREAM, 30)],
+    ids=["learning", "first evaluation", "second evaluation"],
+)
+def test_a_signal_does_not_wait_for_a_worker_that_hangs(
+    stream: int, step: int, undisturbed: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    run = start(run_dir, prepare=partial(hang_at, stream, step))
+    assert run.wait_until(lambda: "hangs for ever" in run.printed()), run.printed()
+    workers = run.children()
+    run.signal(signal.SIGTERM)
+    assert run.ended() == 128 + signal.SIGTERM, run.printed()
+    assert_gone(workers)
+    resumed = start(run_dir)
+    assert resumed.ended() == 0, resumed.printed()
+    assert "resumed at frame" in resumed.printed()
+    if stream == loop.EVAL_STREAM:  # in training, the hung worker's episodes are discarded
+        assert_same_run(undisturbed, run_dir)
 
 
 def hang_while_worlds_are_built() -> None:
@@ -171,22 +227,23 @@ def test_a_signal_during_start_up_ends_it_at_once(
     assert_same_run(undisturbed, begun)
 
 
-def save_slowly() -> None:
+def stop_within_a_save() -> None:
     write = Checkpoints._write
 
-    def slow(self: Checkpoints, name: str, data: memoryview) -> Any:
-        print("writes", name, flush=True)
-        time.sleep(0.5)
+    def stop_and_write(self: Checkpoints, name: str, data: memoryview) -> Any:
+        Checkpoints._write = write  # type: ignore[method-assign]
+        os.kill(os.getpid(), signal.SIGSTOP)
         return write(self, name, data)
 
-    Checkpoints._write = slow  # type: ignore[method-assign]
+    Checkpoints._write = stop_and_write  # type: ignore[method-assign]
 
 
 def test_a_signal_during_a_save_lets_it_finish(begun: Path, undisturbed: Path) -> None:
     before = saves(begun)
-    run = start(begun, prepare=save_slowly)
-    assert run.wait_until(lambda: "-state.pt" in run.printed()), run.printed()
+    run = start(begun, prepare=stop_within_a_save)
+    assert run.stopped(), run.printed()
     run.signal(signal.SIGTERM)
+    run.signal(signal.SIGCONT)
     assert run.ended() == 128 + signal.SIGTERM, run.printed()
     assert saves(begun) > before
     resumed = start(begun)
@@ -221,14 +278,10 @@ def test_a_second_run_in_one_directory_is_refused_and_the_first_goes_on(
     undisturbed: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    first = start(run_dir)
-    assert first.wait_until(lambda: (run_dir / "config.json").exists()), first.printed()
-    first.signal(signal.SIGSTOP)  # so that it cannot finish meanwhile
-    try:
-        second = CommandLine("train", "--resume", run_dir, log=tmp_path / "second.log")
-        assert second.ended() == 1
-    finally:
-        first.signal(signal.SIGCONT)
+    first = stopped_after_two_saves(run_dir)
+    second = CommandLine("train", "--resume", run_dir, log=tmp_path / "second.log")
+    assert second.ended() == 1
+    first.signal(signal.SIGCONT)
     assert f"{run_dir} is in use by process {first.pid} on " in second.printed()
     assert "Traceback" not in second.printed()
     assert first.ended() == 0, first.printed()
@@ -288,34 +341,43 @@ def test_a_table_that_lost_rows_is_refused(begun: Path) -> None:
 def test_a_killed_worker_is_replaced_and_the_run_goes_on(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     run = stopped_after_two_saves(run_dir)
-    worker = next(child for child in run.children() if "spawn_main" in " ".join(child.cmdline()))
-    worker.kill()
+    for worker in run.children():
+        if "spawn_main" in " ".join(worker.cmdline()):
+            worker.kill()
     run.signal(signal.SIGCONT)
     assert run.ended() == 0, run.printed()
-    assert "died with exit code -9" in run.printed()
-    steps = [int(row["agent_step"]) for row in rows(run_dir / "train.csv")]
-    assert steps == sorted(set(steps)) or len(steps) < 12  # its episodes are not among the finished ones
+    # one in training and one at the next evaluation
+    assert run.printed().count("died with exit code -9") == 2
+    episodes = [int(row["episode"]) for row in rows(run_dir / "train.csv")]
+    assert episodes == list(range(1, 11))  # of 12: those that it broke off in both worlds are not among them
+    assert [row["frame"] for row in rows(run_dir / "eval.csv")] == ["0", "400"]
 
 
 ON_A_FULL_DISK = """
 mount -t tmpfs -o size={megabytes}m none "$1" || exit 99
 exec 2>&1
-run() {{ "{python}" -m pixelcontrol "$@"; }}
-"{python}" -m pixelcontrol {arguments} &
+"{python}" -c "{train_and_stop}" {arguments} &
 training=$!
-until ls "$1"/run/checkpoint/*.json >/dev/null 2>&1; do
+until grep -q '^State:.*stopped' /proc/$training/status; do
     kill -0 $training || exit 98
     sleep 0.05
 done
-kill -STOP $training
 dd if=/dev/zero of="$1"/ballast bs=64k 2>/dev/null
 kill -CONT $training
 wait $training
 echo "ended on the full disk with status $?"
 rm "$1"/ballast
-run train --resume "$1"/run
+"{python}" -m pixelcontrol train --resume "$1"/run
 echo "resumed with status $?"
 cp -r "$1"/run "$2"
+"""
+TRAIN_AND_STOP = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_faults import stop_after_two_saves
+stop_after_two_saves()
+from pixelcontrol.cli import main
+sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -323,7 +385,9 @@ def test_a_disk_that_fills_up_leaves_a_run_that_resumes(undisturbed: Path, tmp_p
     disk = tmp_path / "disk"
     disk.mkdir()
     arguments = " ".join(f"'{part}'" for part in new_run(disk / "run"))
-    script = ON_A_FULL_DISK.format(megabytes=60, python=sys.executable, arguments=arguments)
+    script = ON_A_FULL_DISK.format(
+        megabytes=60, python=sys.executable, train_and_stop=TRAIN_AND_STOP, arguments=arguments
+    )
     done = subprocess.run(
         [*OWN_DISK, script, "sh", str(disk), str(tmp_path / "saved")],
         stdout=subprocess.PIPE, text=True, check=False, timeout=2 * PATIENCE_SECONDS,

@@ -16,7 +16,7 @@ from pathlib import Path
 from pixelcontrol.rundir import RunLock
 lock = RunLock(Path(sys.argv[1]))
 print("held", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,12 @@ _spawn = multiprocessing.get_context("spawn")  # A fork of a process that has dr
 
 START_TIMEOUT = 300.0
 """Seconds in which a worker must have built its worlds; many start at once on few cores."""
+
+HURRIED_TIMEOUT = 10.0
+"""Seconds that a worker may still take for an agent step once the run was asked to stop."""
+
+TICK_SECONDS = 1.0
+"""How often a wait for a worker looks whether it has become a hurry."""
 
 MAX_FAULTS = 3
 """Faults of one worker, with no episode finished in between, that are mended; the next one ends the run."""
@@ -260,6 +267,11 @@ class VectorEnv:
         self._rows.last[:] = state["last"]
         self._commit()
 
+    def hurry(self) -> None:
+        """Soon count workers that owe a step as hung; a signal handler may call this."""
+        for host in self._hosts:
+            host.hurry()
+
     def close(self) -> None:
         """End every worker process."""
         for host in self._hosts:
@@ -357,6 +369,7 @@ class _Worker:
         )
         self._process.start()
         self._ordered = time.monotonic()
+        self._hurried = math.inf
         child.close()  # The worker's copy is the only one: its death closes the pipe.
 
     def send(self, order: bytes) -> None:
@@ -367,10 +380,17 @@ class _Worker:
         except (BrokenPipeError, ConnectionResetError):
             return
 
+    def hurry(self) -> None:
+        """From now on wait no longer than `HURRIED_TIMEOUT` for answers."""
+        self._hurried = time.monotonic()
+
     def answer(self, timeout: float) -> str | None:
         """Wait until `timeout` seconds after the last order; None if it was carried out, else what happened."""
-        if not self._connection.poll(max(0.0, self._ordered + timeout - time.monotonic())):
-            return f"did not answer within {timeout:g} s"
+        late = self._ordered + timeout
+        while not self._connection.poll(min(TICK_SECONDS, max(0.0, late - time.monotonic()))):
+            late = min(late, max(self._ordered, self._hurried) + HURRIED_TIMEOUT)
+            if time.monotonic() >= late:
+                return f"did not answer within {late - self._ordered:.3g} s"
         try:
             answer = self._connection.recv_bytes()
         except (EOFError, ConnectionResetError):
@@ -400,6 +420,9 @@ class _Here:
 
     def send(self, order: bytes) -> None:
         self._order = order
+
+    def hurry(self) -> None:
+        pass
 
     def answer(self, timeout: float) -> None:
         if self._order is not None:
