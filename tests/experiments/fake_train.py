@@ -3,7 +3,7 @@
 A run of 10 evaluations whose returns depend on its task, agent and seed alone. It saves after each, so that a
 resumed run ends like an undisturbed one. What lies beside the run directories disturbs it, once: a file
 `kill_SEED_AT` makes the run with that seed kill itself before evaluation AT, `refuse` makes it exit with status
-2, `slow` makes each evaluation take 50 ms.
+2, `hold` makes every run wait before its evaluation 5 until the file is gone.
 """
 
 import argparse
@@ -57,8 +57,8 @@ with RunLock(directory):
             with table.open("a") as file:
                 file.write(lines[-1][:20])
             os.kill(os.getpid(), signal.SIGKILL)
-        if (directory.parent / "slow").exists():
-            time.sleep(0.05)
+        while index == 5 and (directory.parent / "hold").exists():
+            time.sleep(0.01)
         value = sum(map(ord, config["task"] + config["agent"])) + 10 * config["seed"] + index
         frame = index * config["frames"] // 10
         row = [config["agent"], config["task"], config["seed"], frame, frame // 2, frame // 4, frame / 1e6]
