@@ -20,6 +20,9 @@ import math
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
@@ -371,6 +374,8 @@ class _Worker:
         self._ordered = time.monotonic()
         self._hurried = math.inf
         child.close()  # The worker's copy is the only one: its death closes the pipe.
+        # At exit multiprocessing would wait for ever for a worker that nobody ended: workers ignore its SIGTERM.
+        self._finalize = Finalize(self, _end, (self._connection, self._process), exitpriority=0)
 
     def send(self, order: bytes) -> None:
         """Give an order; a worker that is gone is noticed by `answer`."""
@@ -404,10 +409,16 @@ class _Worker:
 
     def end(self) -> None:
         """Wait for the end of a dismissed worker; kill it if it does not come."""
-        self._process.join(timeout=2.0)
-        self._process.kill()
-        self._process.join()
-        self._process.close()
+        self._finalize()
+
+
+def _end(connection: Connection, process: BaseProcess) -> None:
+    """Let a worker close its worlds and end; kill it if it does not within two seconds."""
+    connection.close()
+    process.join(timeout=2.0)
+    process.kill()
+    process.join()
+    process.close()
 
 
 class _Here:

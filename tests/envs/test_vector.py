@@ -442,6 +442,18 @@ def test_a_killed_parent_leaves_no_worker_behind_not_even_a_hung_one(tmp_path):
         time.sleep(0.1)
 
 
+@pytest.mark.parametrize("action", ["0.0", "HANG"])
+def test_an_environment_that_nobody_closes_does_not_keep_python_from_ending(tmp_path, action):
+    script = tmp_path / "parent.py"
+    ending = PARENT.format(tests=str(Path(__file__).parent)).replace(
+        "time.sleep(3600)", "raise SystemExit(7)"
+    )
+    script.write_text(ending.replace("[HANG]", f"[{action}]"))
+    ended = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 7
+    assert not any(is_running(int(pid)) for pid in ended.stdout.split())
+
+
 def is_running(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
