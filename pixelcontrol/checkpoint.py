@@ -47,7 +47,7 @@ from pixelcontrol.errors import RunError
 from pixelcontrol.replay import Replay
 from pixelcontrol.storage import available_ram_bytes
 
-FORMAT = 1
+FORMAT = 2
 """Version of what is described above; raised whenever older files can no longer be read."""
 
 # Images are written and read in files of this size at most, so that the ring is never held twice.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import log, pi
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,19 @@ from torch import Tensor
 EDGE = 1e-6
 
 
+class _StraightThroughClamp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, action: Tensor) -> Tensor:
+        return action.clamp(-1.0 + EDGE, 1.0 - EDGE)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
 def straight_through_clamp(action: Float32[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
     """Clamp to [-1 + EDGE, 1 - EDGE]; the gradient passes as if nothing had been clamped."""
-    return action + (action.clamp(-1.0 + EDGE, 1.0 - EDGE) - action).detach()
+    return _StraightThroughClamp.apply(action)
 
 
 def noisy_action(

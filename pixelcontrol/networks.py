@@ -32,7 +32,7 @@ def initialise(module: nn.Module, generator: torch.Generator, *, delta_orthogona
                 height, width = layer.kernel_size
                 nn.init.orthogonal_(weight[:, :, height // 2, width // 2], gain, generator=generator)
             else:
-                for matrix in weight if isinstance(layer, TwinLinear) else [weight]:
+                for matrix in weight.mT if isinstance(layer, TwinLinear) else [weight]:
                     nn.init.orthogonal_(matrix, gain, generator=generator)
             layer.weight.data.copy_(weight)
             if layer.bias is not None:
@@ -157,17 +157,21 @@ class StochasticActor(nn.Module):
 
 
 class TwinLinear(nn.Module):
-    """Two linear layers side by side, computed as one batched product."""
+    """Two linear layers side by side, computed as one batched product.
+
+    Weights are (2, inputs, outputs), the other way round than `nn.Linear`'s: so their gradients come out of the
+    batched product as they lie in memory, and need no transposing copy.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         layers = nn.Linear(inputs, outputs), nn.Linear(inputs, outputs)
-        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach().T for layer in layers]))
         self.bias = nn.Parameter(torch.stack([layer.bias.detach()[None] for layer in layers]))
 
     def forward(self, x: Float[Tensor, "2 batch inputs"]) -> Float[Tensor, "2 batch outputs"]:
         """Return (2, batch, outputs): each layer's answer to its own input."""
-        return torch.baddbmm(self.bias, x, self.weight.mT)
+        return torch.baddbmm(self.bias, x, self.weight)
 
 
 class TwinCritic(nn.Module):
@@ -196,8 +200,14 @@ class TwinCritic(nn.Module):
         self, features: Tensor, action: Float32[Tensor, "batch action"]
     ) -> Float32[Tensor, "2 batch"]:
         """Return both values of (batch, feature_count) features with actions."""
-        inputs = torch.cat([self.trunk(features), action], dim=-1)
+        small = self.trunk(features)
+        inputs = torch.cat([small, action.to(small.dtype)], dim=-1)
         return self.twins(inputs.expand(2, -1, -1)).float().squeeze(-1)
+
+
+def twin_loss(q: Float32[Tensor, "2 batch"], target: Float32[Tensor, " batch"]) -> Float32[Tensor, ""]:
+    """Return the sum over both Q-functions of their mean squared distance from `target` (paper, Eq. 1)."""
+    return 2.0 * F.mse_loss(q, target.expand_as(q))
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:

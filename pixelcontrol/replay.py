@@ -1,12 +1,13 @@
-"""The replay: a ring of rows in which every image is stored once.
+"""The replay: a ring of rows in which every image is stored once, and a table of the transitions between them.
 
-Rows of N worlds are written side by side, one row of each world per agent step, so the ring is a plain
-(rows, worlds, ...) array per quantity. Observations are rebuilt from single images by index, and never reach
-across the start of an episode: before it, the first image is repeated.
+Rows of N worlds are written side by side, one row of each world per agent step, so the images are a plain
+(rows, worlds, ...) array. A transition is worked out once, on the host, when its last row arrives, and drawn a
+hundred times: the table holds the places of its images, its action, n-step return and discount. To sample is to
+look up a line of the table, and then the images at its places. Observations never reach across the start of an
+episode: before it, the first image is repeated.
 
-A *start* is a row from which a transition can be drawn. The row n steps behind the newest is examined as each
-new row arrives; it becomes a start unless the episode ended there. So every step of every episode is drawn,
-those of the running episode too, and all of them equally often.
+The row n steps behind the newest becomes the start of a transition unless the episode ended there. So every step
+of every episode is drawn, those of the running episode too, and all of them equally often.
 
 Departures from the official replay, which loses data by accident: it never draws the last n - 1 starts of an
 episode, sees an episode only after its end, and takes each batch from one worker's quarter of the data.
@@ -14,12 +15,13 @@ episode, sees an episode only after its end, and takes each batch from one worke
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8
 from torch import Tensor
 
 from pixelcontrol.returns import n_step_return
@@ -36,11 +38,22 @@ def ring_rows(capacity: int, num_worlds: int, n_step: int, frame_stack: int) -> 
     return int(per_world * (1 + FIRST_ROWS_SHARE)) + n_step + frame_stack
 
 
-class Replay:
-    """Stores rows and samples n-step transitions uniformly over all starts.
+class _Row(NamedTuple):
+    """What later rows need to know of one: its observations, as places of images, and how the worlds got there."""
 
-    Everything small lives on `device`; the images live where `images` was allocated (see `storage.allocate`).
-    Sampling makes no decision on the host, so it can be part of a captured CUDA graph.
+    stack: Int32[Tensor, "worlds frame_stack"]
+    action: Float32[Tensor, "worlds action"]
+    reward: Float32[Tensor, " worlds"]
+    discount: Float32[Tensor, " worlds"]
+    first: Bool[Tensor, " worlds"]
+
+
+class Replay:
+    """Stores rows and samples n-step transitions uniformly over all that are complete.
+
+    The table lives where the images were allocated (see `storage.allocate`). Sampling makes no decision on the
+    host, so it can be part of a captured CUDA graph; adding reads no device memory, so it never waits for updates
+    under way.
     """
 
     def __init__(
@@ -76,18 +89,16 @@ class Replay:
         self.device = device
         # Indices are computed where the images are, so that no index crosses to another device.
         home = images.device
-        self.action = torch.zeros(self.rows, self.worlds, action_dim, device=home)
-        self.reward = torch.zeros(self.rows, self.worlds, device=home)
-        self.discount = torch.ones(self.rows, self.worlds, device=home)
-        self.first = torch.zeros(self.rows, self.worlds, dtype=torch.bool, device=home)
-
-        # Starts, in the order in which they became drawable: a ring of its own, of places row * worlds + world.
-        self.starts = torch.zeros(self.rows * self.worlds, dtype=torch.int64, device=home)
-        # The device's copy of (starts_removed % size, number of starts), which sampling reads.
+        lines = self.rows * self.worlds
+        # The table, a ring of its own: where the images of observation and next observation lie, as row * worlds +
+        # world; and return, discount, action.
+        self.places = torch.zeros(lines, 2, frame_stack, dtype=torch.int32, device=home)
+        self.numbers = torch.zeros(lines, 2 + action_dim, device=home)
+        # The device's copy of (removed % lines, number of transitions), which sampling reads.
         self.drawable = torch.zeros(2, dtype=torch.int64, device=home)
+        # The newest n + 1 rows, on the host.
+        self.recent: deque[_Row] = deque(maxlen=n_step + 1)
         self.starts_in_row = np.zeros(self.rows, dtype=np.int64)
-        # Adding rows reads no device memory, so that it never waits for updates under way.
-        self.first_on_host = np.zeros((self.rows, self.worlds), dtype=bool)
         self.rows_added = 0
         self.starts_added = 0
         self.starts_removed = 0
@@ -108,17 +119,21 @@ class Replay:
         slot = row % self.rows
         self._retire_starts(oldest_kept=row - self.rows + self.frame_stack)
         self.images[slot] = step.image
-        self.action[slot] = torch.from_numpy(step.action)
-        self.reward[slot] = torch.from_numpy(step.reward)
-        self.discount[slot] = torch.from_numpy(step.discount)
+        newest = slot * self.worlds + torch.arange(self.worlds, dtype=torch.int32)[:, None]
+        stack = newest.repeat(1, self.frame_stack)
+        first = torch.from_numpy(step.first.copy())
+        if self.recent:
+            stack = torch.where(first[:, None], stack, torch.cat([self.recent[-1].stack, newest], 1)[:, 1:])
         # the images before row 0 are not here, though a resume without replay begins in mid-episode
-        first = step.first if row else np.ones_like(step.first)
-        self.first[slot] = torch.from_numpy(first)
-        self.first_on_host[slot] = first
+        first = first if row else torch.ones_like(first)
+        action, reward, discount = (
+            torch.from_numpy(part.copy()) for part in (step.action, step.reward, step.discount)
+        )
+        self.recent.append(_Row(stack, action, reward, discount, first))
         self.rows_added += 1
         if row >= self.n_step:
             self._admit_starts(row - self.n_step)
-        self.drawable.copy_(torch.tensor([self.starts_removed % len(self.starts), len(self)]))
+        self.drawable.copy_(torch.tensor([self.starts_removed % len(self.places), len(self)]))
 
     def _retire_starts(self, oldest_kept: int) -> None:
         """Forget the starts of all rows before `oldest_kept`: part of their stack will be overwritten."""
@@ -127,75 +142,54 @@ class Replay:
             self.oldest_start_row += 1
 
     def _admit_starts(self, row: int) -> None:
-        """Make `row` drawable in every world in which the next row belongs to the same episode."""
-        slot, following = row % self.rows, (row + 1) % self.rows
-        worlds = np.flatnonzero(~self.first_on_host[following])
-        count = len(worlds)
-        places = (self.starts_added + np.arange(count)) % len(self.starts)
-        self.starts[torch.from_numpy(places)] = torch.from_numpy(slot * self.worlds + worlds).to(
-            self.starts.device
-        )
-        self.starts_in_row[slot] = count
-        self.starts_added += count
+        """Enter the transitions that start at `row`, the oldest recent one, where the next row goes on with it."""
+        stack, action, reward, discount, first = map(torch.stack, zip(*self.recent, strict=True))
+        total, through, horizon = n_step_return(reward[1:].T, discount[1:].T, ~first[1:].T, self.gamma)
+        ends = stack[horizon, torch.arange(self.worlds)]
+        starts = ~first[1]
+        places = torch.stack([stack[0], ends], dim=1)[starts]
+        numbers = torch.cat([total[:, None], through[:, None], action[1]], dim=1)[starts]
+        line = (self.starts_added + torch.arange(len(places))) % len(self.places)
+        home = self.places.device
+        self.places[line.to(home)], self.numbers[line.to(home)] = places.to(home), numbers.to(home)
+        self.starts_in_row[row % self.rows] = len(places)
+        self.starts_added += len(places)
 
     def sample(self, batch_size: int) -> Transitions:
-        """Draw transitions uniformly, with replacement, over all starts.
+        """Draw transitions uniformly, with replacement.
 
         Raises:
-            ValueError: the replay has no start yet.
+            ValueError: the replay has no transition yet.
         """
         if len(self) == 0:
             raise ValueError(
                 f"the replay holds no transition yet: {self.rows_added} rows were added and n_step is "
                 f"{self.n_step}; add more before sampling"
             )
-        home = self.starts.device
         oldest, count = self.drawable
         # float64: a float32 draw could not tell a million starts apart evenly
-        draw = torch.rand(batch_size, generator=self.generator, device=home, dtype=torch.float64)
-        start = self.starts[(oldest + (draw * count).long()) % len(self.starts)]
-        return self.transitions(start // self.worlds, start % self.worlds)
-
-    def transitions(self, slot: Int64[Tensor, " batch"], world: Int64[Tensor, " batch"]) -> Transitions:
-        """Build the transitions that start in these slots of the ring."""
-        ahead = torch.arange(1, self.n_step + 1, device=slot.device)
-        window = (slot[:, None] + ahead) % self.rows
-        lane = world[:, None]
-        reward, discount, horizon = n_step_return(
-            self.reward[window, lane], self.discount[window, lane], ~self.first[window, lane], self.gamma
+        draw = torch.rand(
+            batch_size, generator=self.generator, device=self.places.device, dtype=torch.float64
         )
-        ends = torch.cat([slot, (slot + horizon) % self.rows])
-        observation, next_observation = self._stacks(ends, world.repeat(2)).chunk(2)
-        batch = Transitions(
-            observation=observation,
-            action=self.action[window[:, 0], world],
-            reward=reward,
-            discount=discount,
-            next_observation=next_observation,
+        line = (oldest + (draw * count).long()) % len(self.places)
+        images = self.images.flatten(0, 1).index_select(0, self.places.index_select(0, line).flatten())
+        # the images of a stack follow one another, so their channels do
+        stacks = images.view(batch_size, 2, -1, *images.shape[-2:]).to(self.device, non_blocking=True)
+        numbers = self.numbers.index_select(0, line).to(self.device, non_blocking=True)
+        return Transitions(
+            observation=stacks[:, 0],
+            action=numbers[:, 2:],
+            reward=numbers[:, 0],
+            discount=numbers[:, 1],
+            next_observation=stacks[:, 1],
         )
-        return Transitions(*(part.to(self.device, non_blocking=True) for part in batch))
-
-    def _stacks(
-        self, slot: Int64[Tensor, " batch"], world: Int64[Tensor, " batch"]
-    ) -> UInt8[Tensor, "batch channels height width"]:
-        """Gather the images that end in `slot`, oldest first; the episode's first image fills the past."""
-        slots = [slot]
-        for _ in range(self.frame_stack - 1):
-            newest = slots[0]
-            earlier = torch.where(self.first[newest, world], newest, (newest - 1) % self.rows)
-            slots.insert(0, earlier)
-        places = (torch.stack(slots, dim=1) * self.worlds + world[:, None]).flatten()
-        images = self.images.flatten(0, 1).index_select(0, places)
-        return images.view(len(slot), -1, *self.images.shape[-2:])
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the images, and how many rows of those were ever added."""
         return {
-            "action": self.action,
-            "reward": self.reward,
-            "discount": self.discount,
-            "first": self.first,
-            "starts": self.starts,
+            "places": self.places,
+            "numbers": self.numbers,
+            "recent": [list(row) for row in self.recent],
             "starts_in_row": torch.from_numpy(self.starts_in_row),
             "rows_added": self.rows_added,
             "starts_added": self.starts_added,
@@ -206,13 +200,13 @@ class Replay:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; the images are the caller's."""
-        for name in ("action", "reward", "discount", "first", "starts"):
-            getattr(self, name).copy_(state[name])
+        self.places.copy_(state["places"])
+        self.numbers.copy_(state["numbers"])
+        self.recent = deque((_Row(*parts) for parts in state["recent"]), maxlen=self.n_step + 1)
         self.starts_in_row[:] = state["starts_in_row"].numpy()
-        self.first_on_host[:] = state["first"].cpu().numpy()
         for name in ("rows_added", "starts_added", "starts_removed", "oldest_start_row"):
             setattr(self, name, state[name])
-        self.drawable.copy_(torch.tensor([self.starts_removed % len(self.starts), len(self)]))
+        self.drawable.copy_(torch.tensor([self.starts_removed % len(self.places), len(self)]))
         self.generator.set_state(state["generator"].cpu())
 
 

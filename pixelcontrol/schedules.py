@@ -16,5 +16,5 @@ def linear_schedule(
     Departure: the paper's Eq. 3 is printed backwards (it starts at the final value) and speaks of the variance;
     the official code, like this function, starts at the initial value and is linear in the standard deviation.
     """
-    progress = (step.float() / duration).clamp(0.0, 1.0)
+    progress = (step / duration).clamp(0.0, 1.0)
     return initial + (final - initial) * progress

@@ -40,7 +40,7 @@ def one_of(layer, twin):
     """Return one half of a `TwinLinear`, as far as `linear` needs it."""
     if not isinstance(layer, TwinLinear):
         return layer
-    return SimpleNamespace(weight=layer.weight[twin], bias=layer.bias[twin, 0])
+    return SimpleNamespace(weight=layer.weight[twin].T, bias=layer.bias[twin, 0])
 
 
 def slow_mlp(network, x):
@@ -174,7 +174,7 @@ def test_weights_are_orthogonal_and_biases_zero():
     torch.testing.assert_close(tall.weight.T @ tall.weight, torch.eye(10), rtol=0, atol=1e-5)
     torch.testing.assert_close(single.weight.norm(), torch.tensor(1.0))
     torch.testing.assert_close(
-        twins.weight @ twins.weight.mT, torch.eye(4).expand(2, 4, 4), rtol=0, atol=1e-5
+        twins.weight.mT @ twins.weight, torch.eye(4).expand(2, 4, 4), rtol=0, atol=1e-5
     )
     assert not torch.equal(*twins.weight)
     for layer in (convolution, wide, tall, single, twins, norm):

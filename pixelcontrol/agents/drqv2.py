@@ -28,6 +28,7 @@ from pixelcontrol.networks import (
     ema_update,
     initialise,
     rounded,
+    twin_loss,
 )
 from pixelcontrol.schedules import linear_schedule
 from pixelcontrol.settings import setting
@@ -172,7 +173,7 @@ class DrQV2:
             target = batch.reward + batch.discount * next_value
 
         q = critic(features, batch.action)
-        loss = (q - target).square().mean(dim=1).sum()
+        loss = twin_loss(q, target)
         self.critic_optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.critic_optimiser.step()

@@ -29,6 +29,7 @@ from pixelcontrol.networks import (
     ema_update,
     initialise,
     rounded,
+    twin_loss,
 )
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Transitions, Update
@@ -187,7 +188,7 @@ def update_critic(
     """Bring both Q-functions, and the convolutions with them, closer to `target`."""
     encoder, critic = rounded(model.encoder, model.critic)
     q = critic(encoder(observation), action)
-    loss = (q - target).square().mean(dim=1).sum()
+    loss = twin_loss(q, target)
     model.critic_optimiser.zero_grad(set_to_none=True)
     loss.backward()
     model.critic_optimiser.step()

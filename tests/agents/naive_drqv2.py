@@ -83,7 +83,9 @@ def values(w, features, action):
     x = torch.cat([project(w, features), action], dim=1)
     both = []
     for twin in (0, 1):
-        one = {name: value[twin] if name.startswith("twins") else value for name, value in w.items()}
+        one = {name: value[twin] for name, value in w.items() if name.startswith("twins")}
+        # both twins' weights lie the other way round than those of a linear layer
+        one = {name: value.T if name.endswith("weight") else value for name, value in one.items()}
         both.append(mlp(one, "twins", x)[:, 0])
     return both
 

@@ -54,7 +54,7 @@ class NaiveAgent:
     def value_of(self, twin, critic, x):
         for layer in (0, 2, 4):
             name = f"{critic}.twins.{layer}"
-            x = x @ self.weights[f"{name}.weight"][twin].T + self.weights[f"{name}.bias"][twin, 0]
+            x = x @ self.weights[f"{name}.weight"][twin] + self.weights[f"{name}.bias"][twin, 0]
             x = x if layer == 4 else torch.maximum(x, torch.zeros(()))
         return x[:, 0]
 
