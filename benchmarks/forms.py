@@ -121,9 +121,18 @@ def observations(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
     def centred(images: Tensor) -> Tensor:
         return images.to(place.dtype).sub_(127.5)
 
+    def stacked() -> Tensor:
+        return ring.index_select(0, stack.flatten()).view(place.batch, CHANNELS, SIDE, SIDE)
+
+    def in_use() -> object:
+        shifted = random_shift(stacked(), 4, generator)
+        return centred(shifted.contiguous(memory_format=torch.channels_last))
+
     def two_gathers() -> object:
-        images = ring.index_select(0, stack.flatten()).view(place.batch, CHANNELS, SIDE, SIDE)
-        return centred(random_shift(images, 4, generator))
+        offset = torch.randint(-4, 5, (2, place.batch, 1), generator=generator, device=place.device)
+        y, x = (side + offset).clamp_(0, SIDE - 1)
+        sample = torch.arange(place.batch, device=place.device)[:, None, None]
+        return centred(stacked()[sample, :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2))
 
     def one_gather() -> object:
         offset = torch.randint(-4, 5, (2, place.batch, 1), generator=generator, device=place.device)
@@ -131,9 +140,10 @@ def observations(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
         images = ring[stack[:, None, None, :], :, y[:, :, None, None], x[:, None, :, None]]
         return centred(images.flatten(3).permute(0, 3, 1, 2))
 
-    yield "two gathers", lambda: two_gathers
-    yield "one gather", lambda: one_gather
-    yield "two gathers, compiled", lambda: torch.compile(two_gathers)
+    yield "stacks, rows, columns", lambda: in_use
+    yield "stacks, pixels", lambda: two_gathers
+    yield "pixels", lambda: one_gather
+    yield "stacks, pixels, compiled", lambda: torch.compile(two_gathers)
 
 
 def casts(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:

@@ -172,16 +172,17 @@ class Replay:
             batch_size, generator=self.generator, device=self.places.device, dtype=torch.float64
         )
         line = (oldest + (draw * count).long()) % len(self.places)
-        images = self.images.flatten(0, 1).index_select(0, self.places.index_select(0, line).flatten())
-        # the images of a stack follow one another, so their channels do
-        stacks = images.view(batch_size, 2, -1, *images.shape[-2:]).to(self.device, non_blocking=True)
+        places = self.places.index_select(0, line).transpose(0, 1).flatten()
+        images = self.images.flatten(0, 1).index_select(0, places).to(self.device, non_blocking=True)
+        # the images of a stack follow one another, and so do their channels
+        observation, next_observation = images.view(2, batch_size, -1, *images.shape[-2:])
         numbers = self.numbers.index_select(0, line).to(self.device, non_blocking=True)
         return Transitions(
-            observation=stacks[:, 0],
+            observation=observation,
             action=numbers[:, 2:],
             reward=numbers[:, 0],
             discount=numbers[:, 1],
-            next_observation=stacks[:, 1],
+            next_observation=next_observation,
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -90,8 +90,3 @@ def test_the_input_stays_and_only_the_given_generator_advances():
     random_shift(images, 4, torch.Generator().manual_seed(1))
     assert torch.equal(images, before)
     assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_the_result_lies_channels_last():
-    shifted = random_shift(random_images(4, 9, 8, 8), 4, torch.Generator())
-    assert shifted.is_contiguous(memory_format=torch.channels_last)
