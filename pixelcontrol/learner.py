@@ -69,7 +69,7 @@ class Learner:
         self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]] = {}
         self.capturable = device.type == "cuda" and replay.images.is_cuda
         self.updates_run = 0
-        # Finite as long as every metric was.
+        # Finite as long as every metric of every update was; on the device, like the metrics.
         self.sum_of_metrics = torch.zeros((), device=device)
 
     def update(self, agent_step: int, update: int) -> dict[str, Tensor]:
@@ -99,10 +99,6 @@ class Learner:
             metrics = self.agent.update_cycle[turn](batch, self.agent_step)
         self.sum_of_metrics += torch.stack(list(metrics.values())).sum()
         return metrics
-
-    def finite(self) -> bool:
-        """Whether every metric of every update was a finite number; waits for the device."""
-        return bool(self.sum_of_metrics.isfinite())
 
     def _capture(self, turn: int) -> tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]:
         """Record one update as a graph; recording itself changes no weight."""

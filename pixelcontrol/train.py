@@ -242,9 +242,7 @@ class Run:
                 self._learn(1)  # one at a time, so that a run can stop and go on between any two
                 counters.catch_up_updates -= 1
             else:
-                action = self.agent.act(self.stack.observation, counters.agent_step).cpu().numpy()
-                self._check_finite(action)
-                self.env.send(action)
+                self.env.send(self._act())
                 acting = int((~self.last).sum())
                 self._learn(self._updates_due(acting))
                 step = self.env.receive()
@@ -355,10 +353,14 @@ class Run:
         except OSError as error:
             self.progress.say(f"warning: this evaluation's film or curve could not be written: {error}")
 
-    def _check_finite(self, action: np.ndarray) -> None:
-        """Stop before anything that is not a number reaches the worlds or a checkpoint."""
-        if np.isfinite(action).all() and self.learner.finite():
-            return
+    def _act(self) -> np.ndarray:
+        """Choose actions, and stop before anything that is not a number reaches the worlds or a checkpoint."""
+        chosen = self.agent.act(self.stack.observation, self.counters.agent_step)
+        # one transfer for both, since each waits for the device
+        numbers = torch.cat([chosen.flatten(), self.learner.sum_of_metrics.view(1)]).cpu().numpy()
+        action = numbers[:-1].reshape(chosen.shape)
+        if np.isfinite(numbers).all():
+            return action
         evidence = self.run_dir / "not_finite.pt"
         torch.save(
             {"agent": self.agent.state_dict(), "metrics": self.metrics, "action": action.tolist()}, evidence

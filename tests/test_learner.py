@@ -193,13 +193,13 @@ def test_updates_take_turns_by_their_number(monkeypatch):
 def test_a_number_that_is_not_finite_is_remembered(factor):
     learner = probed_learner("fp32")
     learner.update(0, 0)
-    assert learner.finite()
+    assert learner.sum_of_metrics.isfinite()
     learner.agent.update.factor = factor
     learner.update(0, 1)
-    assert not learner.finite()
+    assert not learner.sum_of_metrics.isfinite()
     learner.agent.update.factor = 1.0
     learner.update(0, 2)
-    assert not learner.finite()
+    assert not learner.sum_of_metrics.isfinite()
 
 
 # ------------------------------------------------------------------------- on a device that holds no numbers
@@ -274,7 +274,7 @@ def test_captured_updates_equal_eager_ones(precision):
             assert one[name].item() == pytest.approx(value.item(), abs=tolerance), f"update {number}: {name}"
     assert list(captured.graphs) == [0]
     assert not eager.graphs
-    assert captured.finite()
+    assert captured.sum_of_metrics.isfinite()
     difference = (weights(captured.agent) - weights(eager.agent)).abs()
     assert (weights(eager.agent) - start).abs().max() > 1e-3
     if precision == "fp32":
@@ -353,7 +353,7 @@ def test_images_in_ram_give_the_gpu_what_was_stored():
     for number in range(WARM_UP_UPDATES + 2):
         learner.update(number, number)
     assert not learner.graphs
-    assert learner.finite()
+    assert learner.sum_of_metrics.isfinite()
 
 
 @needs_gpu
