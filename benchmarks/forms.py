@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from shifted_pixels import shifted_pixels
 from torch import Tensor
 
 from pixelcontrol import machine
@@ -115,7 +116,9 @@ def observations(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
     ring = place.pixels(2_000, 3, SIDE, SIDE)
     row = torch.randint(2, len(ring), (place.batch,), device=place.device)
     stack = row[:, None] + torch.arange(-2, 1, device=place.device)
-    generator = torch.Generator(place.device)
+    on_gpu = place.device.type == "cuda"
+    # a graph knows the default generator; others would have to be made known to it
+    generator = torch.cuda.default_generators[0] if on_gpu else torch.default_generator
     side = torch.arange(SIDE, device=place.device)
 
     def centred(images: Tensor) -> Tensor:
@@ -124,7 +127,7 @@ def observations(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
     def stacked() -> Tensor:
         return ring.index_select(0, stack.flatten()).view(place.batch, CHANNELS, SIDE, SIDE)
 
-    def in_use() -> object:
+    def in_use() -> Tensor:
         shifted = random_shift(stacked(), 4, generator)
         return centred(shifted.contiguous(memory_format=torch.channels_last))
 
@@ -140,9 +143,20 @@ def observations(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
         images = ring[stack[:, None, None, :], :, y[:, :, None, None], x[:, None, :, None]]
         return centred(images.flatten(3).permute(0, 3, 1, 2))
 
+    def one_kernel() -> Tensor:
+        offset = torch.randint(-4, 5, (place.batch, 2), generator=generator, device=place.device)
+        return shifted_pixels(ring, stack, offset, place.dtype)
+
+    drawn = []
+    with torch.cuda.stream(torch.cuda.Stream() if on_gpu else None):
+        for form in (in_use, one_kernel):
+            generator.manual_seed(1)
+            drawn.append(form())
+    assert torch.equal(*drawn), "the kernel draws other pixels"
     yield "stacks, rows, columns", lambda: in_use
     yield "stacks, pixels", lambda: two_gathers
     yield "pixels", lambda: one_gather
+    yield "one kernel", lambda: one_kernel
     yield "stacks, pixels, compiled", lambda: torch.compile(two_gathers)
 
 
