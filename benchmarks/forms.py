@@ -69,7 +69,7 @@ def first_layer(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
 
 def second_layer(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
     """Bias and ReLU read and write the whole output once more each."""
-    for name, function in {"in place": in_place, "separate": separate, "fused by cuDNN": fused}.items():
+    for name, function in {"separate": separate, "in place": in_place, "fused by cuDNN": fused}.items():
         yield f"ReLU {name}", partial(convolution_form, place, FILTERS, 41, 1, function)
 
 

@@ -41,11 +41,11 @@ def ring_rows(capacity: int, num_worlds: int, n_step: int, frame_stack: int) -> 
 class _Row(NamedTuple):
     """What later rows need to know of one: its observations, as places of images, and how the worlds got there."""
 
-    stack: Int32[Tensor, "worlds frame_stack"]
-    action: Float32[Tensor, "worlds action"]
-    reward: Float32[Tensor, " worlds"]
-    discount: Float32[Tensor, " worlds"]
-    first: Bool[Tensor, " worlds"]
+    stack: Int32[np.ndarray, "worlds frame_stack"]
+    action: Float32[np.ndarray, "worlds action"]
+    reward: Float32[np.ndarray, " worlds"]
+    discount: Float32[np.ndarray, " worlds"]
+    first: Bool[np.ndarray, " worlds"]
 
 
 class Replay:
@@ -119,16 +119,14 @@ class Replay:
         slot = row % self.rows
         self._retire_starts(oldest_kept=row - self.rows + self.frame_stack)
         self.images[slot] = step.image
-        newest = slot * self.worlds + torch.arange(self.worlds, dtype=torch.int32)[:, None]
-        stack = newest.repeat(1, self.frame_stack)
-        first = torch.from_numpy(step.first.copy())
-        if self.recent:
-            stack = torch.where(first[:, None], stack, torch.cat([self.recent[-1].stack, newest], 1)[:, 1:])
+        newest = slot * self.worlds + np.arange(self.worlds, dtype=np.int32)[:, None]
+        stack = newest.repeat(self.frame_stack, axis=1)
         # the images before row 0 are not here, though a resume without replay begins in mid-episode
-        first = first if row else torch.ones_like(first)
-        action, reward, discount = (
-            torch.from_numpy(part.copy()) for part in (step.action, step.reward, step.discount)
-        )
+        first = step.first | (row == 0)
+        if row:
+            moved = np.hstack([self.recent[-1].stack[:, 1:], newest])
+            stack = np.where(first[:, None], stack, moved)
+        action, reward, discount = step.action.copy(), step.reward.copy(), step.discount.copy()
         self.recent.append(_Row(stack, action, reward, discount, first))
         self.rows_added += 1
         if row >= self.n_step:
@@ -143,15 +141,17 @@ class Replay:
 
     def _admit_starts(self, row: int) -> None:
         """Enter the transitions that start at `row`, the oldest recent one, where the next row goes on with it."""
-        stack, action, reward, discount, first = map(torch.stack, zip(*self.recent, strict=True))
+        stack, action, reward, discount, first = map(np.stack, zip(*self.recent, strict=True))
         total, through, horizon = n_step_return(reward[1:].T, discount[1:].T, ~first[1:].T, self.gamma)
-        ends = stack[horizon, torch.arange(self.worlds)]
+        ends = stack[horizon, np.arange(self.worlds)]
         starts = ~first[1]
-        places = torch.stack([stack[0], ends], dim=1)[starts]
-        numbers = torch.cat([total[:, None], through[:, None], action[1]], dim=1)[starts]
-        line = (self.starts_added + torch.arange(len(places))) % len(self.places)
-        home = self.places.device
-        self.places[line.to(home)], self.numbers[line.to(home)] = places.to(home), numbers.to(home)
+        places = np.stack([stack[0], ends], axis=1)[starts]
+        numbers = np.column_stack([total, through, action[1]])[starts]
+        lines = (self.starts_added + np.arange(len(places))) % len(self.places)
+        line, new_places, new_numbers = (
+            torch.from_numpy(part).to(self.places.device) for part in (lines, places, numbers)
+        )
+        self.places[line], self.numbers[line] = new_places, new_numbers
         self.starts_in_row[row % self.rows] = len(places)
         self.starts_added += len(places)
 
@@ -190,7 +190,7 @@ class Replay:
         return {
             "places": self.places,
             "numbers": self.numbers,
-            "recent": [list(row) for row in self.recent],
+            "recent": [[torch.from_numpy(part) for part in row] for row in self.recent],
             "starts_in_row": torch.from_numpy(self.starts_in_row),
             "rows_added": self.rows_added,
             "starts_added": self.starts_added,
@@ -203,7 +203,8 @@ class Replay:
         """Restore what `state_dict` returned; the images are the caller's."""
         self.places.copy_(state["places"])
         self.numbers.copy_(state["numbers"])
-        self.recent = deque((_Row(*parts) for parts in state["recent"]), maxlen=self.n_step + 1)
+        self.recent.clear()
+        self.recent.extend(_Row(*(part.numpy() for part in parts)) for parts in state["recent"])
         self.starts_in_row[:] = state["starts_in_row"].numpy()
         for name in ("rows_added", "starts_added", "starts_removed", "oldest_start_row"):
             setattr(self, name, state[name])

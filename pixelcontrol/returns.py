@@ -1,18 +1,17 @@
-"""Returns over several steps, as pure functions of tensors."""
+"""Returns over several steps, as pure functions of arrays."""
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 from jaxtyping import Bool, Float32, Int64
-from torch import Tensor
 
 
 def n_step_return(
-    reward: Float32[Tensor, "batch n"],
-    discount: Float32[Tensor, "batch n"],
-    same_episode: Bool[Tensor, "batch n"],
+    reward: Float32[np.ndarray, "batch n"],
+    discount: Float32[np.ndarray, "batch n"],
+    same_episode: Bool[np.ndarray, "batch n"],
     gamma: float,
-) -> tuple[Float32[Tensor, " batch"], Float32[Tensor, " batch"], Int64[Tensor, " batch"]]:
+) -> tuple[Float32[np.ndarray, " batch"], Float32[np.ndarray, " batch"], Int64[np.ndarray, " batch"]]:
     """Sum up to n discounted rewards, and stop early where the episode stops (paper, below Eq. 1).
 
     Column i describes the row i + 1 steps after the start. With rewards r1, r2, ... and environment discounts
@@ -28,9 +27,9 @@ def n_step_return(
         The return; γ^h times the product of the discounts, by which the value of the next observation is to be
         multiplied; and h, the number of rows that were summed, which is where that observation is found.
     """
-    inside = same_episode.cumprod(dim=1).bool()
+    inside = np.logical_and.accumulate(same_episode, axis=1)
     # discount of the value after i rows; rows outside of the episode leave it as it is
-    through = torch.where(inside, gamma * discount, 1.0).cumprod(dim=1)
-    before = torch.cat([torch.ones_like(through[:, :1]), through[:, :-1]], dim=1)
-    total = torch.where(inside, before * reward, 0.0).sum(dim=1)
-    return total, through[:, -1], inside.sum(dim=1)
+    through = np.where(inside, gamma * discount, 1.0).cumprod(axis=1)
+    before = np.hstack([np.ones_like(through[:, :1]), through[:, :-1]])
+    total = np.where(inside, before * reward, 0.0).sum(axis=1)
+    return total, through[:, -1], inside.sum(axis=1)
