@@ -121,13 +121,11 @@ class Replay:
         self.images[slot] = step.image
         newest = slot * self.worlds + np.arange(self.worlds, dtype=np.int32)[:, None]
         stack = newest.repeat(self.frame_stack, axis=1)
-        # the images before row 0 are not here, though a resume without replay begins in mid-episode
-        first = step.first | (row == 0)
-        if row:
+        if row:  # before row 0 there are no images, though a resume without replay begins in mid-episode
             moved = np.hstack([self.recent[-1].stack[:, 1:], newest])
-            stack = np.where(first[:, None], stack, moved)
-        action, reward, discount = step.action.copy(), step.reward.copy(), step.discount.copy()
-        self.recent.append(_Row(stack, action, reward, discount, first))
+            stack = np.where(step.first[:, None], stack, moved)
+        kept = (part.copy() for part in (step.action, step.reward, step.discount, step.first))
+        self.recent.append(_Row(stack, *kept))
         self.rows_added += 1
         if row >= self.n_step:
             self._admit_starts(row - self.n_step)

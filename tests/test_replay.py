@@ -239,6 +239,13 @@ def test_old_rows_make_room_for_new_ones():
     assert [t.images for t in every_transition(replay)] == [(r - 2, r - 1, r) for r in range(95, 100)]
 
 
+def test_a_ring_that_begins_in_mid_episode_repeats_its_oldest_image():
+    replay = new_replay(rows=20, worlds=1, n_step=1)
+    for step in time_steps([[(9, "cut off")]])[4:8]:
+        replay.add(step)
+    assert [t.images for t in every_transition(replay)] == [(4, 4, 4), (4, 4, 5), (4, 5, 6)]
+
+
 def test_worlds_keep_apart():
     replay = new_replay(rows=20, worlds=3)
     for step in time_steps([[(2, "true end")] * 9, [(5, "time limit")] * 9, [(30, "cut off")]])[:14]:
