@@ -120,6 +120,7 @@ def bench_update(config: Config, hardware: Hardware, env: Env, repeats: int) -> 
         if name == PLAIN:
             learner.capturable = False
         update = _updater(learner)
+        update()  # the first also creates the optimisers' state
         with Operations() as operations:
             update()
         times[name] = measure(update, repeats, device)
