@@ -148,11 +148,11 @@ def observations(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
         return shifted_pixels(ring, stack, offset, place.dtype)
 
     drawn = []
-    with torch.cuda.stream(torch.cuda.Stream() if on_gpu else None):
+    with side_stream(place.device):
         for form in (in_use, one_kernel):
             generator.manual_seed(1)
             drawn.append(form())
-    assert torch.equal(*drawn), "the kernel draws other pixels"
+        assert torch.equal(*drawn), "the kernel draws other pixels"
     yield "stacks, rows, columns", lambda: in_use
     yield "stacks, pixels", lambda: two_gathers
     yield "pixels", lambda: one_gather
@@ -210,11 +210,19 @@ PARTS = {
 }
 
 
+def side_stream(device: torch.device) -> torch.cuda.StreamContext:
+    """Return a region on a stream of its own that sees all work so far; on a CPU, one that changes nothing."""
+    if device.type == "cpu":
+        return torch.cuda.stream(None)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    return torch.cuda.stream(stream)
+
+
 def milliseconds(form: Form, repeats: int, device: torch.device) -> np.ndarray:
     """Time a form, on a GPU as a graph."""
     if device.type == "cuda":
-        warm_up = torch.cuda.Stream()
-        with torch.cuda.stream(warm_up):
+        with side_stream(device):
             for _ in range(3):
                 form()
         torch.cuda.synchronize()
