@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from pixelcontrol.checkpoint import Checkpoints
-from pixelcontrol.replay import Replay
+from pixelcontrol.replay import TransitionReplay
 from pixelcontrol.storage import Storage, allocate
 
 WORLDS = 16
@@ -40,7 +40,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.directory) as folder:
         place = Storage(given.tier, rows * ROW_BYTES, "as asked")
         images = allocate((rows, WORLDS, 3, 84, 84), place, device, Path(folder))
-        replay = Replay(images, action_dim=6, n_step=3, gamma=0.99, frame_stack=3, device=device, seed=0)
+        replay = TransitionReplay(
+            images, action_dim=6, n_step=3, gamma=0.99, frame_stack=3, device=device, seed=0
+        )
         checkpoints = Checkpoints(Path(folder))
         for new in (rows, *(steps // WORLDS for steps in given.new_steps)):
             first = replay.rows_added % rows

@@ -30,9 +30,19 @@ from pixelcontrol.config import Config
 from pixelcontrol.errors import RunError
 from pixelcontrol.experiments.sweep import ThisMachine, plan, progress, run_all
 from pixelcontrol.learner import Learner
-from pixelcontrol.replay import FrameStack, Replay, ring_rows
-from pixelcontrol.train import TRAIN_STREAM, Hardware, Run, build_agent, build_env, choose_hardware
-from pixelcontrol.types import Env, TimeStep
+from pixelcontrol.memory import FrameStack
+from pixelcontrol.replay import ring_rows
+from pixelcontrol.train import (
+    TRAIN_STREAM,
+    Hardware,
+    Run,
+    build_agent,
+    build_env,
+    build_replay,
+    choose_hardware,
+    reach,
+)
+from pixelcontrol.types import Env, Replay, TimeStep
 
 WARM_UP = 5
 EPISODE_ROWS = 500
@@ -88,14 +98,11 @@ def filled_replay(config: Config, env: Env, device: torch.device, place: str, fo
     """Build the configured replay of `env`, full, in `place` ("gpu", "ram" or "disk"); its images are noise."""
     loop, action_dim = config.loop, env.spec.action_dim
     envs = max(loop.envs, 1)
-    rows = ring_rows(loop.replay_capacity, envs, loop.n_step, loop.frame_stack)
+    rows = ring_rows(loop.replay_capacity, envs, reach(config))
     shape = (rows, envs, *env.image_shape)
     size = int(np.prod(shape))
     images = storage.allocate(shape, storage.Storage(place, size, "benchmark"), device, folder)
-    replay = Replay(
-        images, action_dim=action_dim, n_step=loop.n_step, gamma=loop.discount,
-        frame_stack=loop.frame_stack, device=device, seed=config.seed,
-    )  # fmt: skip
+    replay = build_replay(config, images, action_dim, device)
     noise = torch.randint(0, 256, (envs, *shape[2:]), dtype=torch.uint8, device=images.device)
     actions = np.zeros((envs, action_dim), dtype=np.float32)
     ones = np.ones(envs, dtype=np.float32)
@@ -196,7 +203,7 @@ def bench_env(config: Config, hardware: Hardware, repeats: int) -> None:
 
 def _stepper(env: Env, config: Config) -> Callable[[], object]:
     """Return a function that makes one agent step in every world, images and stacks included."""
-    stack = FrameStack(config.loop.frame_stack)
+    stack = FrameStack(env.image_shape[0] * config.loop.frame_stack)
     random = np.random.default_rng(config.seed)
     stack.push(env.reset())
 

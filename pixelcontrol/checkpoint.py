@@ -44,8 +44,8 @@ from torch import Tensor
 
 from pixelcontrol import __version__
 from pixelcontrol.errors import RunError
-from pixelcontrol.replay import Replay
 from pixelcontrol.storage import available_ram_bytes
+from pixelcontrol.types import Replay
 
 FORMAT = 2
 """Version of what is described above; raised whenever older files can no longer be read."""

@@ -229,9 +229,8 @@ def export(arguments: list[str]) -> int:
     given = parser.parse_strictly(arguments)
     from pixelcontrol.policy import load
 
-    policy = load(given.run)
-    policy.export(given.out)
-    print(f"observations (batch, {', '.join(map(str, policy.observation_shape))}) -> actions: {given.out}")
+    takes = load(given.run).export(given.out)
+    print(f"{given.out} takes {takes} and returns actions")
     return 0
 
 

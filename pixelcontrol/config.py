@@ -11,9 +11,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
-from pixelcontrol.agents import curl, drq, drqv2, sac
+from pixelcontrol.agents import curl, dreamerv2, drq, drqv2, sac
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.tasks import Task, find_task
 from pixelcontrol.learner import PRECISIONS
@@ -22,7 +22,7 @@ from pixelcontrol.types import Agent
 
 
 class AgentKind(NamedTuple):
-    """One system: its class, the dataclass of its settings, and its presets (overrides by preset's name).
+    """One system: its class, the dataclass of its settings, its presets (overrides by preset's name), its replay.
 
     What a preset overrides with is a value, or a mapping to values from dm_control's domains and "other".
     """
@@ -30,6 +30,7 @@ class AgentKind(NamedTuple):
     build: Callable[..., Agent]
     settings: type[Any]
     presets: Mapping[str, Mapping[str, Any]]
+    learns_from: Literal["transitions", "sequences"] = "transitions"
 
 
 AGENTS = {
@@ -37,7 +38,12 @@ AGENTS = {
     "drq": AgentKind(drq.DrQ, drq.DrQSettings, drq.PRESETS),
     "curl": AgentKind(curl.CURL, curl.CURLSettings, curl.PRESETS),
     "sac": AgentKind(sac.SAC, sac.SACSettings, sac.PRESETS),
+    "dreamerv2": AgentKind(
+        dreamerv2.DreamerV2, dreamerv2.DreamerV2Settings, dreamerv2.PRESETS, learns_from="sequences"
+    ),
 }
+# Settings of the loop that mean nothing to an agent that learns from sequences.
+OF_TRANSITIONS = ("frame_stack", "n_step", "discount")
 RENDERERS: tuple[RendererName, ...] = get_args(RendererName)
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -72,7 +78,7 @@ class LoopSettings:
     action_repeat: int = setting(2, "frames per agent step", "Table 2", low=1)
     replay_capacity: int = setting(1_000_000, "transitions kept", "Table 2", low=100)
     seed_frames: int = setting(4_000, "frames before the first update", "Table 2", low=0)
-    batch_size: int = setting(256, "transitions per update", "Table 2", low=1)
+    batch_size: int = setting(256, "transitions, or sequences, per update", "Table 2", low=1)
     n_step: int = setting(3, "rewards summed before bootstrapping", "Table 2", low=1)
     discount: float = setting(0.99, "gamma, per agent step", "Table 2", low=0.0, high=1.0)
     update_every_agent_steps: int = setting(2, "agent steps per update", "Table 2", low=1)
@@ -144,6 +150,13 @@ def resolve(
 
     if known.source in ("toy", "factory") and {"camera", "depth"} & overrides.keys():
         raise ValueError(f"--camera and --depth are for dm_control's own tasks; {task} chooses for itself")
+    if AGENTS[agent].learns_from == "sequences" and (
+        strange := [n for n in OF_TRANSITIONS if n in overrides]
+    ):
+        raise ValueError(
+            f"{flag(strange[0])} is for agents that learn from transitions; {agent} learns from sequences, and "
+            "remembers what it saw"
+        )
     config = Config(task, agent, preset, seed, fill(LoopSettings), fill(AGENTS[agent].settings))
     _check_together(config.loop)
     return config, known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log, pi
+from math import e, log, pi, sqrt
 from typing import Any
 
 import torch
@@ -70,3 +70,52 @@ def tanh_normal(
     log_normal = -0.5 * noise.square() - log_std - 0.5 * log(2.0 * pi)
     log_slope = 2.0 * (log(2.0) - before_tanh - F.softplus(-2.0 * before_tanh))
     return before_tanh.tanh(), (log_normal - log_slope).sum(dim=-1)
+
+
+def truncated_normal(
+    mean: Float32[Tensor, "*batch action"],
+    std: Float32[Tensor, "*batch action"],
+    uniform: Float32[Tensor, "*batch action"],
+) -> tuple[Float32[Tensor, "*batch action"], Float32[Tensor, " *batch"]]:
+    """Draw from N(mean, std²) under the condition of being in [-1, 1], by the inverse of its distribution.
+
+    Differentiable with respect to `mean` and `std`, through the action too (Dreamer-v2's actor).
+
+    Args:
+        mean: of the normal distribution before the condition, in [-1, 1].
+        std: likewise.
+        uniform: draws from [0, 1).
+
+    Returns:
+        The actions, at least `EDGE` inside of the limits, and the entropy, summed over the controls, in nats.
+    """
+    low, high = (-1.0 - mean) / std, (1.0 - mean) / std
+    below, above = torch.special.ndtr(low), torch.special.ndtr(high)
+    # beyond 5.2 standard deviations float32 has no numbers left
+    quantile = torch.lerp(below, above, uniform).clamp(1e-7, 1.0 - 1e-7)
+    action = straight_through_clamp(mean + std * torch.special.ndtri(quantile))
+    mass = above - below
+    slope = (low * (-0.5 * low.square()).exp() - high * (-0.5 * high.square()).exp()) / sqrt(2.0 * pi)
+    entropy = (std * mass).log() + 0.5 * log(2.0 * pi * e) + 0.5 * slope / mass
+    return action, entropy.sum(dim=-1)
+
+
+def gumbel_noise(
+    shape: tuple[int, ...], generator: torch.Generator, device: torch.device
+) -> Float32[Tensor, "*shape"]:
+    """Draw what turns the largest logit into a draw from the softmax (see `straight_through_one_hot`)."""
+    return -(-torch.rand(shape, generator=generator, device=device).log()).log()
+
+
+def straight_through_one_hot(
+    logits: Float32[Tensor, "*batch classes"], gumbel: Float32[Tensor, "*batch classes"]
+) -> Float32[Tensor, "*batch classes"]:
+    """Draw one class, as a one-hot vector; the gradient passes as if it were the probabilities themselves.
+
+    Args:
+        logits: of the classes.
+        gumbel: from `gumbel_noise`; zeros take the most likely class.
+    """
+    chosen = (logits + gumbel).argmax(dim=-1, keepdim=True)
+    probabilities = logits.softmax(dim=-1)
+    return torch.zeros_like(logits).scatter(-1, chosen, 1.0) + probabilities - probabilities.detach()

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float64, UInt8
 
-from pixelcontrol.replay import FrameStack
 from pixelcontrol.types import Agent, Env
+
+# What an agent's memory draws in an evaluation is the same every time.
+MEMORY_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,6 @@ def evaluate(
     agent: Agent,
     env: Env,
     episodes: int,
-    frame_stack: int,
     before_step: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Run `episodes` episodes, as many at a time as `env` has worlds. Neither agent nor training notices.
@@ -38,19 +40,18 @@ def evaluate(
         agent: acts greedily.
         env: where it acts.
         episodes: how many.
-        frame_stack: images per observation.
         before_step: called before each agent step; what it raises breaks the evaluation off.
     """
     returns: list[float] = []
     video: list[np.ndarray] = []
     while len(returns) < episodes:
-        stack = FrameStack(frame_stack)
+        memory = agent.memory(torch.Generator(agent.generator.device).manual_seed(MEMORY_SEED + len(returns)))
         total = np.zeros(env.num_worlds)
         running = np.ones(env.num_worlds, dtype=bool)
         filming = not returns
         step = env.reset()
         while True:
-            observation = stack.push(step)
+            observation = memory.push(step)
             if filming and running[0]:
                 video.append(step.image[0, :3].permute(1, 2, 0).cpu().numpy())
             running &= ~step.last

@@ -11,8 +11,7 @@ import platform
 import torch
 from torch import Tensor
 
-from pixelcontrol.replay import Replay
-from pixelcontrol.types import Agent
+from pixelcontrol.types import Agent, Replay
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 

@@ -46,6 +46,7 @@ class ConvEncoder(nn.Module):
     channels-last memory already lies, and a mere renaming of the next layer's inputs.
 
     Attributes:
+        channels: of the observations that it takes.
         feature_count: how many features `forward` returns; 39,200 for 84x84 images.
     """
 
@@ -71,6 +72,7 @@ class ConvEncoder(nn.Module):
         super().__init__()
         self.pixel_offset = pixel_offset
         channels, height, width = observation_shape
+        self.channels = channels
         layers: list[nn.Module] = []
         for stride in strides:
             layers += [nn.Conv2d(channels, filters, 3, stride), nn.ReLU()]

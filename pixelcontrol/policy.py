@@ -1,8 +1,8 @@
 """Use a trained agent from Python, in three lines::
 
 policy = pixelcontrol.load("runs/my_run")
-observation = ...  # uint8 (9, 84, 84): the last three images, oldest first, colour planes first
-action = policy(observation)  # float32 (action_dim,), in [-1, 1]
+act = policy.episode()  # remembers what it saw; a new one for each episode
+action = act(image)  # uint8 (3, 84, 84), colour planes first -> float32 (action_dim,), in [-1, 1]
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
 from pixelcontrol import machine
+from pixelcontrol.agents.dreamerv2 import DreamerV2
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.config import Config, read_config
 from pixelcontrol.envs.dmc import RendererName
-from pixelcontrol.evaluate import Evaluation, evaluate
+from pixelcontrol.evaluate import MEMORY_SEED, Evaluation, evaluate
 from pixelcontrol.train import EVAL_STREAM, build_agent, build_env, choose_hardware
-from pixelcontrol.types import Agent
+from pixelcontrol.types import Agent, TimeStep
 
 MAX_WORLDS = 10
 
@@ -39,6 +40,38 @@ class _Greedy(nn.Module):
         return self.agent.act_greedily(observation)
 
 
+class _GreedyAndRemembering(nn.Module):
+    """Dreamer-v2's best actions and its memory, as the module that `torch.export` wants."""
+
+    def __init__(self, agent: DreamerV2) -> None:
+        super().__init__()
+        self.agent = agent
+
+    def forward(self, image: Tensor, action: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        most_likely = torch.zeros(image.shape[0], *self.agent.latent_shape)
+        memory = self.agent.remember(memory, action, image, most_likely)
+        return self.agent.act_greedily(memory), memory
+
+
+class Episode:
+    """One episode as an agent lives through it: call it with each image, oldest first."""
+
+    def __init__(self, agent: Agent, action_dim: int) -> None:
+        self._agent = agent
+        self._memory = agent.memory(torch.Generator().manual_seed(MEMORY_SEED))
+        self._action = np.zeros((1, action_dim), dtype=np.float32)
+        self._first = np.array([True])
+
+    def __call__(self, image: UInt8[np.ndarray, "channels height width"]) -> Float32[np.ndarray, " action"]:
+        """Return the best action, given the image of now and what was shown before."""
+        pixels = torch.from_numpy(np.ascontiguousarray(image))[None]
+        zero = np.zeros(1, dtype=np.float32)  # no agent looks at the rewards of the episode that it acts in
+        step = TimeStep(pixels, self._action, zero, zero, self._first, np.array([False]))
+        self._action = self._agent.act_greedily(self._memory.push(step)).numpy()
+        self._first = np.array([False])
+        return self._action[0]
+
+
 @dataclass(frozen=True)
 class Policy:
     """A trained agent, ready to act.
@@ -47,42 +80,80 @@ class Policy:
         config: of the run that trained it.
         agent: the agent itself.
         frame: environment frames that it has seen.
-        observation_shape: (channels, height, width) of what it acts on.
+        image_shape: (channels, height, width) of an image.
+        action_dim: number of controls.
     """
 
     config: Config
     agent: Agent
     frame: int
-    observation_shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int]
+    action_dim: int
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it knows more of an episode than the stack of its last images."""
+        return isinstance(self.agent, DreamerV2)
+
+    def episode(self) -> Episode:
+        """Return a function from the image of now to the best action, for one episode from its start."""
+        return Episode(self.agent, self.action_dim)
 
     def __call__(
         self, observation: UInt8[np.ndarray, "*batch channels height width"]
     ) -> Float32[np.ndarray, "*batch action"]:
-        """Return the best action for one observation, or for a batch of them."""
+        """Return the best action for one stack of the last images, oldest first, or for a batch of them.
+
+        Raises:
+            ValueError: this agent needs to see its episodes from the start.
+        """
+        if self.remembers:
+            raise ValueError(
+                f"{self.config.agent} remembers its episode, and cannot act on single observations; use "
+                "act = policy.episode(), then act(image) with each image"
+            )
         pixels = torch.from_numpy(np.ascontiguousarray(observation))
         single = pixels.ndim == 3
         action = self.agent.act_greedily(pixels[None] if single else pixels).numpy()
         return action[0] if single else action
 
-    def export(self, path: Path) -> None:
+    def export(self, path: Path) -> str:
         """Write a program that chooses these actions with PyTorch alone, for a robot without this package::
 
             act = torch.export.load("policy.pt2").module()
             action = act(observations)  # uint8 (batch, channels, height, width) -> float32 (batch, action_dim)
 
+        That of an agent that remembers takes its last action and its memory too, zeros at an episode's start::
+
+            action, memory = act(images, action, memory)  # memory: float32 (batch, features)
+
+        Departure: where the agent draws what it remembers, the program takes what is most likely.
+
+        Returns:
+            What the program takes, in words.
+
         Raises:
             OSError: the file cannot be written.
         """
         # more than one: PyTorch would take a batch of 1 for a promise
-        example = torch.zeros(2, *self.observation_shape, dtype=torch.uint8)
+        channels, height, width = self.image_shape
+        image = torch.zeros(2, channels * self.config.loop.frame_stack, height, width, dtype=torch.uint8)
+        module: nn.Module = _Greedy(self.agent)
+        example: tuple[Tensor, ...] = (image,)
+        if isinstance(self.agent, DreamerV2):
+            module = _GreedyAndRemembering(self.agent)
+            example = image, torch.zeros(2, self.action_dim), self.agent.no_features(2)
+        batch = torch.export.Dim("batch")
         program = torch.export.export(
-            _Greedy(self.agent), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
+            module, example, dynamic_shapes=tuple({0: batch} for _ in example), strict=False
         )
         buffer = io.BytesIO()
         with warnings.catch_warnings():  # it takes weights that lie channels-last for parts of larger ones
             warnings.filterwarnings("ignore", "No complete tensor", UserWarning)
             torch.export.save(program, buffer)
         path.write_bytes(buffer.getbuffer())
+        sizes = [(str(part.dtype).removeprefix("torch."), *map(str, part.shape[1:])) for part in example]
+        return ", ".join(f"{dtype} (batch, {', '.join(size)})" for dtype, *size in sizes)
 
     def evaluate(
         self, episodes: int, *, renderer: RendererName | None = None, seed: int | None = None
@@ -92,7 +163,7 @@ class Policy:
         hardware = choose_hardware(config)
         env = build_env(config, hardware, min(episodes, MAX_WORLDS), EVAL_STREAM, renderer=renderer)
         try:
-            return evaluate(self.agent, env, episodes, config.loop.frame_stack)
+            return evaluate(self.agent, env, episodes)
         finally:
             env.close()
 
@@ -112,7 +183,5 @@ def load(run_dir: str | Path) -> Policy:
     image_shape = tuple(state["image_shape"])
     agent = build_agent(config, image_shape, state["action_dim"], torch.device("cpu"))
     agent.load_state_dict(state["agent"])
-    channels, height, width = image_shape
-    observation_shape = (channels * config.loop.frame_stack, height, width)
     frame = state["counters"]["agent_step"] * config.loop.action_repeat
-    return Policy(config, agent, frame, observation_shape)
+    return Policy(config, agent, frame, image_shape, state["action_dim"])

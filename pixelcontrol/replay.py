@@ -1,4 +1,4 @@
-"""The replay: a ring of rows in which every image is stored once, and a table of the transitions between them.
+"""The replay: a ring of rows in which every image is stored once, and a table of what can be drawn from them.
 
 Rows of N worlds are written side by side, one row of each world per agent step, so the images are a plain
 (rows, worlds, ...) array. A transition is worked out once, on the host, when its last row arrives, and drawn a
@@ -21,21 +21,87 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int32, UInt8
+from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 from torch import Tensor
 
 from pixelcontrol.returns import n_step_return
-from pixelcontrol.types import TimeStep, Transitions
+from pixelcontrol.types import Sequences, TimeStep, Transitions
 
 # Rows that start an episode hold no transition: room for them beside `capacity` transitions, for episodes of
 # 100 agent steps or more. Shorter episodes leave room for somewhat fewer transitions, never for more memory.
 FIRST_ROWS_SHARE = 0.01
 
 
-def ring_rows(capacity: int, num_worlds: int, n_step: int, frame_stack: int) -> int:
-    """Return how many rows per world hold `capacity` transitions over all worlds."""
+def ring_rows(capacity: int, num_worlds: int, reach: int) -> int:
+    """Return how many rows per world hold `capacity` transitions over all worlds.
+
+    Args:
+        capacity: transitions.
+        num_worlds: worlds.
+        reach: rows that whatever is drawn reaches over.
+    """
     per_world = -(-capacity // num_worlds)
-    return int(per_world * (1 + FIRST_ROWS_SHARE)) + n_step + frame_stack
+    return int(per_world * (1 + FIRST_ROWS_SHARE)) + reach
+
+
+class _Starts:
+    """Which rows of the ring start something that can be drawn, and draws among those starts uniformly.
+
+    Each start has a line in its replay's table, which is a ring of its own: lines are taken in turn, and given
+    back in the same order, when the ring of rows goes over the row that starts there.
+    """
+
+    def __init__(self, rows: int, lines: int, device: torch.device, seed: int) -> None:
+        self.lines = lines
+        self.in_row = np.zeros(rows, dtype=np.int64)
+        self.added = self.removed = 0
+        self.oldest_row = 0
+        # The device's copy of (removed % lines, number of starts), which sampling reads.
+        self.drawable = torch.zeros(2, dtype=torch.int64, device=device)
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    def __len__(self) -> int:
+        return self.added - self.removed
+
+    def retire(self, oldest_kept: int) -> None:
+        """Forget the starts of all rows before `oldest_kept`: images that they need will be overwritten."""
+        while self.oldest_row < oldest_kept:
+            self.removed += int(self.in_row[self.oldest_row % len(self.in_row)])
+            self.oldest_row += 1
+
+    def admit(self, row: int, count: int) -> Int64[np.ndarray, " count"]:
+        """Return the lines of `count` new starts at `row`."""
+        lines = (self.added + np.arange(count)) % self.lines
+        self.in_row[row % len(self.in_row)] = count
+        self.added += count
+        return lines
+
+    def publish(self) -> None:
+        """Let the device know what can be drawn now."""
+        self.drawable.copy_(torch.tensor([self.removed % self.lines, len(self)]))
+
+    def draw(self, count: int) -> Int64[Tensor, " count"]:
+        """Draw lines uniformly, with replacement."""
+        oldest, number = self.drawable
+        # float64: a float32 draw could not tell a million starts apart evenly
+        draw = torch.rand(count, generator=self.generator, device=self.drawable.device, dtype=torch.float64)
+        return (oldest + (draw * number).long()) % self.lines
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "starts_in_row": torch.from_numpy(self.in_row),
+            "starts_added": self.added,
+            "starts_removed": self.removed,
+            "oldest_start_row": self.oldest_row,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.in_row[:] = state["starts_in_row"].numpy()
+        self.added, self.removed = state["starts_added"], state["starts_removed"]
+        self.oldest_row = state["oldest_start_row"]
+        self.publish()
+        self.generator.set_state(state["generator"].cpu())
 
 
 class _Row(NamedTuple):
@@ -48,7 +114,7 @@ class _Row(NamedTuple):
     first: Bool[np.ndarray, " worlds"]
 
 
-class Replay:
+class TransitionReplay:
     """Stores rows and samples n-step transitions uniformly over all that are complete.
 
     The table lives where the images were allocated (see `storage.allocate`). Sampling makes no decision on the
@@ -94,20 +160,19 @@ class Replay:
         # world; and return, discount, action.
         self.places = torch.zeros(lines, 2, frame_stack, dtype=torch.int32, device=home)
         self.numbers = torch.zeros(lines, 2 + action_dim, device=home)
-        # The device's copy of (removed % lines, number of transitions), which sampling reads.
-        self.drawable = torch.zeros(2, dtype=torch.int64, device=home)
         # The newest n + 1 rows, on the host.
         self.recent: deque[_Row] = deque(maxlen=n_step + 1)
-        self.starts_in_row = np.zeros(self.rows, dtype=np.int64)
+        self.starts = _Starts(self.rows, lines, home, seed)
         self.rows_added = 0
-        self.starts_added = 0
-        self.starts_removed = 0
-        self.oldest_start_row = 0
-        self.generator = torch.Generator(home).manual_seed(seed)
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Where the draws come from."""
+        return self.starts.generator
 
     def __len__(self) -> int:
         """How many transitions can be drawn."""
-        return self.starts_added - self.starts_removed
+        return len(self.starts)
 
     def add(self, step: TimeStep) -> None:
         """Append one row of every world, over the oldest row when the ring is full.
@@ -117,7 +182,7 @@ class Replay:
         """
         row = self.rows_added
         slot = row % self.rows
-        self._retire_starts(oldest_kept=row - self.rows + self.frame_stack)
+        self.starts.retire(oldest_kept=row - self.rows + self.frame_stack)
         self.images[slot] = step.image
         newest = slot * self.worlds + np.arange(self.worlds, dtype=np.int32)[:, None]
         stack = newest.repeat(self.frame_stack, axis=1)
@@ -128,16 +193,10 @@ class Replay:
         self.recent.append(_Row(stack, *kept))
         self.rows_added += 1
         if row >= self.n_step:
-            self._admit_starts(row - self.n_step)
-        self.drawable.copy_(torch.tensor([self.starts_removed % len(self.places), len(self)]))
+            self._admit(row - self.n_step)
+        self.starts.publish()
 
-    def _retire_starts(self, oldest_kept: int) -> None:
-        """Forget the starts of all rows before `oldest_kept`: part of their stack will be overwritten."""
-        while self.oldest_start_row < oldest_kept:
-            self.starts_removed += int(self.starts_in_row[self.oldest_start_row % self.rows])
-            self.oldest_start_row += 1
-
-    def _admit_starts(self, row: int) -> None:
+    def _admit(self, row: int) -> None:
         """Enter the transitions that start at `row`, the oldest recent one, where the next row goes on with it."""
         stack, action, reward, discount, first = map(np.stack, zip(*self.recent, strict=True))
         total, through, horizon = n_step_return(reward[1:].T, discount[1:].T, ~first[1:].T, self.gamma)
@@ -145,13 +204,11 @@ class Replay:
         starts = ~first[1]
         places = np.stack([stack[0], ends], axis=1)[starts]
         numbers = np.column_stack([total, through, action[1]])[starts]
-        lines = (self.starts_added + np.arange(len(places))) % len(self.places)
+        lines = self.starts.admit(row, len(places))
         line, new_places, new_numbers = (
             torch.from_numpy(part).to(self.places.device) for part in (lines, places, numbers)
         )
         self.places[line], self.numbers[line] = new_places, new_numbers
-        self.starts_in_row[row % self.rows] = len(places)
-        self.starts_added += len(places)
 
     def sample(self, batch_size: int) -> Transitions:
         """Draw transitions uniformly, with replacement.
@@ -164,12 +221,7 @@ class Replay:
                 f"the replay holds no transition yet: {self.rows_added} rows were added and n_step is "
                 f"{self.n_step}; add more before sampling"
             )
-        oldest, count = self.drawable
-        # float64: a float32 draw could not tell a million starts apart evenly
-        draw = torch.rand(
-            batch_size, generator=self.generator, device=self.places.device, dtype=torch.float64
-        )
-        line = (oldest + (draw * count).long()) % len(self.places)
+        line = self.starts.draw(batch_size)
         places = self.places.index_select(0, line).transpose(0, 1).flatten()
         images = self.images.flatten(0, 1).index_select(0, places).to(self.device, non_blocking=True)
         # the images of a stack follow one another, and so do their channels
@@ -189,12 +241,8 @@ class Replay:
             "places": self.places,
             "numbers": self.numbers,
             "recent": [[torch.from_numpy(part) for part in row] for row in self.recent],
-            "starts_in_row": torch.from_numpy(self.starts_in_row),
             "rows_added": self.rows_added,
-            "starts_added": self.starts_added,
-            "starts_removed": self.starts_removed,
-            "oldest_start_row": self.oldest_start_row,
-            "generator": self.generator.get_state(),
+            **self.starts.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -203,27 +251,128 @@ class Replay:
         self.numbers.copy_(state["numbers"])
         self.recent.clear()
         self.recent.extend(_Row(*(part.numpy() for part in parts)) for parts in state["recent"])
-        self.starts_in_row[:] = state["starts_in_row"].numpy()
-        for name in ("rows_added", "starts_added", "starts_removed", "oldest_start_row"):
-            setattr(self, name, state[name])
-        self.drawable.copy_(torch.tensor([self.starts_removed % len(self.places), len(self)]))
-        self.generator.set_state(state["generator"].cpu())
+        self.rows_added = state["rows_added"]
+        self.starts.load_state_dict(state)
 
 
-class FrameStack:
-    """Keeps the observation of N worlds while they run: the last images of each, oldest first."""
+class SequenceReplay:
+    """Stores rows and samples stretches of `length` rows of one episode, uniformly over all that are complete.
 
-    def __init__(self, frame_stack: int) -> None:
-        self.frame_stack = frame_stack
-        self.observation: UInt8[Tensor, "worlds channels height width"] = torch.empty(0)
+    Reward, discount and action of a row lie beside its image; the table holds where each stretch begins. A stretch
+    begins at every row of an episode but its last `length - 1`.
 
-    def push(self, step: TimeStep) -> UInt8[Tensor, "worlds channels height width"]:
-        """Add each world's newest image and return the observations; a `first` image fills its whole stack."""
-        filled = step.image.repeat(1, self.frame_stack, 1, 1)
-        if step.first.all():
-            self.observation = filled
-        else:
-            moved = torch.cat([self.observation[:, step.image.shape[1] :], step.image], dim=1)
-            first = torch.from_numpy(step.first).to(moved.device)
-            self.observation = torch.where(first[:, None, None, None], filled, moved)
-        return self.observation
+    Departure from Dreamer-v2's replay, which draws an episode and then a stretch of it, and no running episode:
+    where all episodes are equally long, as in the paper's tasks, both draw every stretch equally often.
+    """
+
+    def __init__(
+        self,
+        images: UInt8[Tensor, "rows worlds channels height width"],
+        *,
+        action_dim: int,
+        length: int,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        """Use `images` as the ring's image memory; its first two sizes are the ring's.
+
+        Args:
+            images: uint8 memory on the host or on `device`; its content is not read before it is written.
+            action_dim: number of controls.
+            length: rows of a stretch.
+            device: where batches are wanted.
+            seed: of the draws.
+        """
+        self.rows, self.worlds = images.shape[:2]
+        if self.rows < length:
+            raise ValueError(
+                f"a replay of {self.rows} rows per world cannot hold a stretch of {length}; "
+                "raise replay_capacity or lower sequence_length"
+            )
+        self.images = images
+        self.length = length
+        self.device = device
+        home = images.device
+        lines = self.rows * self.worlds
+        # Where the first image of each stretch lies, as row * worlds + world.
+        self.places = torch.zeros(lines, dtype=torch.int32, device=home)
+        # Reward, discount and action of every row, at the place of its image.
+        self.numbers = torch.zeros(lines, 2 + action_dim, device=home)
+        self.onwards = self.worlds * torch.arange(length, device=home)[:, None]
+        # Rows of each running episode so far.
+        self.episode_rows = np.zeros(self.worlds, dtype=np.int64)
+        self.starts = _Starts(self.rows, lines, home, seed)
+        self.rows_added = 0
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Where the draws come from."""
+        return self.starts.generator
+
+    def __len__(self) -> int:
+        """How many stretches can be drawn."""
+        return len(self.starts)
+
+    def add(self, step: TimeStep) -> None:
+        """Append one row of every world, over the oldest row when the ring is full."""
+        row = self.rows_added
+        slot = row % self.rows
+        self.starts.retire(oldest_kept=row - self.rows + 1)
+        self.images[slot] = step.image
+        numbers = np.column_stack([step.reward, step.discount, step.action])
+        home = slice(slot * self.worlds, (slot + 1) * self.worlds)
+        self.numbers[home] = torch.from_numpy(numbers).to(self.numbers.device)
+        self.episode_rows = np.where(step.first, 1, self.episode_rows + 1)
+        self.rows_added += 1
+        if self.rows_added >= self.length:
+            self._admit(self.rows_added - self.length)
+        self.starts.publish()
+
+    def _admit(self, row: int) -> None:
+        """Enter the stretches that start at `row`, where the episode reached the newest row."""
+        worlds = np.flatnonzero(self.episode_rows >= self.length)
+        lines = self.starts.admit(row, len(worlds))
+        places = (row % self.rows * self.worlds + worlds).astype(np.int32)
+        line, new_places = (torch.from_numpy(part).to(self.places.device) for part in (lines, places))
+        self.places[line] = new_places
+
+    def sample(self, batch_size: int) -> Sequences:
+        """Draw stretches uniformly, with replacement.
+
+        Raises:
+            ValueError: the replay has no whole stretch yet.
+        """
+        if len(self) == 0:
+            raise ValueError(
+                f"the replay holds no stretch of {self.length} rows of one episode yet: {self.rows_added} rows "
+                "were added; add more before sampling, or lower sequence_length to the episodes' length"
+            )
+        first = self.places.index_select(0, self.starts.draw(batch_size))
+        places = ((first + self.onwards) % len(self.places)).flatten()
+        images = self.images.flatten(0, 1).index_select(0, places).to(self.device, non_blocking=True)
+        numbers = self.numbers.index_select(0, places).to(self.device, non_blocking=True)
+        numbers = numbers.view(self.length, batch_size, -1)
+        return Sequences(
+            image=images.view(self.length, batch_size, *images.shape[1:]),
+            action=numbers[..., 2:],
+            reward=numbers[..., 0],
+            discount=numbers[..., 1],
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything but the images, and how many rows of those were ever added."""
+        return {
+            "places": self.places,
+            "numbers": self.numbers,
+            "episode_rows": torch.from_numpy(self.episode_rows),
+            "rows_added": self.rows_added,
+            **self.starts.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned; the images are the caller's."""
+        self.places.copy_(state["places"])
+        self.numbers.copy_(state["numbers"])
+        self.episode_rows[:] = state["episode_rows"].numpy()
+        self.rows_added = state["rows_added"]
+        self.starts.load_state_dict(state)

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from pixelcontrol import machine, storage
 from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
@@ -36,9 +37,9 @@ from pixelcontrol.experiments.published import published_at
 from pixelcontrol.experiments.statistics import dead_seeds
 from pixelcontrol.learner import Learner, choose_precision
 from pixelcontrol.logger import CsvLog, EventLog, Progress, write_video
-from pixelcontrol.replay import FrameStack, Replay, ring_rows
+from pixelcontrol.replay import SequenceReplay, TransitionReplay, ring_rows
 from pixelcontrol.rundir import RunLock
-from pixelcontrol.types import Agent, Env, TimeStep
+from pixelcontrol.types import Agent, Env, Replay, TimeStep
 
 # Training and evaluation worlds draw their episodes from different random streams of one seed.
 TRAIN_STREAM, EVAL_STREAM = 0, 1
@@ -92,6 +93,31 @@ def build_agent(config: Config, image_shape: tuple[int, ...], action_dim: int, d
     shape = (channels * config.loop.frame_stack, *size)
     build = AGENTS[config.agent].build
     return build(shape, action_dim, config.agent_settings, device=device, seed=config.seed)
+
+
+def reach(config: Config) -> int:
+    """Return how many rows of one world an element of a batch reaches over."""
+    if AGENTS[config.agent].learns_from == "sequences":
+        return int(config.agent_settings.sequence_length)
+    return config.loop.n_step + config.loop.frame_stack
+
+
+def build_replay(
+    config: Config,
+    images: UInt8[torch.Tensor, "rows worlds channels height width"],
+    action_dim: int,
+    device: torch.device,
+) -> Replay:
+    """Build the replay from which the configured agent learns, on memory for its images."""
+    loop = config.loop
+    if AGENTS[config.agent].learns_from == "sequences":
+        return SequenceReplay(
+            images, action_dim=action_dim, length=reach(config), device=device, seed=config.seed
+        )
+    return TransitionReplay(
+        images, action_dim=action_dim, n_step=loop.n_step, gamma=loop.discount,
+        frame_stack=loop.frame_stack, device=device, seed=config.seed,
+    )  # fmt: skip
 
 
 def build_env(
@@ -153,7 +179,7 @@ class Run:
         if loop.deterministic:
             # a resumed run makes a few updates before it records its graphs: bits must not depend on when
             self.learner.capturable = False
-        self.stack = FrameStack(loop.frame_stack)
+        self.memory = self.agent.memory(self.agent.generator)
         self.counters = Counters(
             next_save=loop.save_every_frames,
             learn_from=loop.seed_frames // loop.action_repeat,
@@ -196,25 +222,17 @@ class Run:
         )
 
     def _build_replay(self) -> Replay:
-        loop, hardware = self.config.loop, self.hardware
+        config, loop, hardware = self.config, self.config.loop, self.hardware
         # a short run never fills a large ring
         capacity = min(loop.replay_capacity, loop.frames // loop.action_repeat + hardware.envs)
-        rows = ring_rows(capacity, hardware.envs, loop.n_step, loop.frame_stack)
-        shape = (rows, hardware.envs, *self.env.image_shape)
+        shape = (ring_rows(capacity, hardware.envs, reach(config)), hardware.envs, *self.env.image_shape)
         place = storage.choose(shape, hardware.device, self.run_dir)
         self.progress.say(
             f"  replay of {capacity:,} transitions: {place.size_bytes / 1e9:.2f} GB on {place.tier} when full "
             f"({place.reason})"
         )
-        return Replay(
-            storage.allocate(shape, place, hardware.device, self.run_dir),
-            action_dim=self.env.spec.action_dim,
-            n_step=loop.n_step,
-            gamma=loop.discount,
-            frame_stack=loop.frame_stack,
-            device=hardware.device,
-            seed=self.config.seed,
-        )
+        images = storage.allocate(shape, place, hardware.device, self.run_dir)
+        return build_replay(config, images, self.env.spec.action_dim, hardware.device)
 
     def train(self) -> None:
         """Run to the last frame.
@@ -225,7 +243,7 @@ class Run:
         """
         loop, counters = self.config.loop, self.counters
         total = loop.frames // loop.action_repeat
-        if not self.stack.observation.numel():
+        if not self.memory.observation.numel():
             self._take(self.env.reset())
         started, window_started, window_frame = (
             time.monotonic() - counters.seconds,
@@ -283,7 +301,7 @@ class Run:
     def _take(self, step: TimeStep, speed: float = 0.0) -> None:
         """Store one row of every world, and log the episodes that it ends."""
         self.replay.add(step)
-        self.stack.push(step)
+        self.memory.push(step)
         self.last = step.last
         counters = self.counters
         for world in range(self.hardware.envs):
@@ -319,9 +337,7 @@ class Run:
         """Evaluate, log, film, and draw the curve; training does not notice."""
         loop = self.config.loop
         assert self.eval_env is not None
-        outcome = evaluate(
-            self.agent, self.eval_env, loop.eval_episodes, loop.frame_stack, before_step=self._heed_signal
-        )
+        outcome = evaluate(self.agent, self.eval_env, loop.eval_episodes, before_step=self._heed_signal)
         self.eval_state = self.eval_env.state()
         self.counters.next_eval = (self.frame // loop.eval_every_frames + 1) * loop.eval_every_frames
         mean, std = float(outcome.returns.mean()), float(outcome.returns.std())
@@ -355,7 +371,7 @@ class Run:
 
     def _act(self) -> np.ndarray:
         """Choose actions, and stop before anything that is not a number reaches the worlds or a checkpoint."""
-        chosen = self.agent.act(self.stack.observation, self.counters.agent_step)
+        chosen = self.agent.act(self.memory.observation, self.counters.agent_step)
         # one transfer for both, since each waits for the device
         numbers = torch.cat([chosen.flatten(), self.learner.sum_of_metrics.view(1)]).cpu().numpy()
         action = numbers[:-1].reshape(chosen.shape)
@@ -385,7 +401,7 @@ class Run:
             "agent": self.agent.state_dict(),
             "env": self.env.state(),
             "eval_env": self.eval_state,
-            "observation": self.stack.observation,
+            "observation": self.memory.observation,
             "last": torch.from_numpy(self.last),
             "metrics": self.metrics,
             "threads": torch.get_num_threads(),
@@ -413,7 +429,7 @@ class Run:
         if self.eval_env:
             self.eval_env.load_state(state["eval_env"])
             self.eval_state = state["eval_env"]
-        self.stack.observation = state["observation"].to(self.hardware.device)
+        self.memory.observation = state["observation"].to(self.hardware.device)
         self.last = state["last"].numpy()
         self.metrics = state["metrics"]
         if self.replay.rows_added == 0:

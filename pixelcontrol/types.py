@@ -152,13 +152,74 @@ class Transitions(NamedTuple):
     next_observation: UInt8[Tensor, "batch channels height width"]
 
 
+class Sequences(NamedTuple):
+    """A batch of stretches of `length` rows, each of one episode; at row t the action that led to image t."""
+
+    image: UInt8[Tensor, "length batch channels height width"]
+    action: Float32[Tensor, "length batch action"]
+    reward: Float32[Tensor, "length batch"]
+    discount: Float32[Tensor, "length batch"]
+
+
+@runtime_checkable
+class Replay(Protocol):
+    """Keeps the rows of N worlds and draws batches of them.
+
+    Attributes:
+        images: uint8 (rows, worlds, channels, height, width), a ring of rows; on the host or on the device.
+        rows: of that ring.
+        worlds: of each row.
+        rows_added: since the run began; row r lies at `images[r % rows]`.
+    """
+
+    images: UInt8[Tensor, "rows worlds channels height width"]
+    rows: int
+    worlds: int
+    rows_added: int
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Of the draws; where the images are."""
+
+    def __len__(self) -> int:
+        """How many different elements a batch can have."""
+
+    def add(self, step: TimeStep) -> None:
+        """Append one row of every world, over the oldest row when the ring is full; never waits for the device."""
+
+    def sample(self, batch_size: int) -> Any:
+        """Draw a batch, uniformly and with replacement; a captured CUDA graph may hold this."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything but the images."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned; the images are the caller's."""
+
+
+@runtime_checkable
+class Memory(Protocol):
+    """What an agent keeps of the running episodes of N worlds, and acts on.
+
+    Attributes:
+        observation: all that is kept, one element per world; empty before the first `push`.
+    """
+
+    observation: Tensor
+
+    def push(self, step: TimeStep) -> Tensor:
+        """Take in one row of every world, and return the new observation; `first` rows forget what was before."""
+
+
 # What `Agent.update` does: learn from a batch at an agent step, and return metrics.
-Update = Callable[[Transitions, Int64[Tensor, ""]], dict[str, Tensor]]
+Update = Callable[[Any, Int64[Tensor, ""]], dict[str, Tensor]]
 
 
 @runtime_checkable
 class Agent(Protocol):
     """What the training loop needs of an agent. An agent knows no replay, logger, clock or file.
+
+    What it learns from, `Transitions` or `Sequences`, stands beside it in `pixelcontrol.config.AGENTS`.
 
     Attributes:
         generator: on the agent's device; every random number that the agent draws comes from it.
@@ -176,17 +237,16 @@ class Agent(Protocol):
         by counting, so a GPU records each as a graph of its own.
         """
 
-    def act(
-        self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int
-    ) -> Float32[Tensor, "worlds action"]:
-        """Choose exploring actions in [-1, 1] at this point of training."""
+    def memory(self, generator: torch.Generator) -> Memory:
+        """Return a memory for worlds that are about to start; what it has to draw comes from `generator`."""
 
-    def act_greedily(
-        self, observation: UInt8[Tensor, "worlds channels height width"]
-    ) -> Float32[Tensor, "worlds action"]:
+    def act(self, observation: Tensor, agent_step: int) -> Float32[Tensor, "worlds action"]:
+        """Choose exploring actions in [-1, 1] at this point of training, given a memory's observation."""
+
+    def act_greedily(self, observation: Tensor) -> Float32[Tensor, "worlds action"]:
         """Choose the actions used in evaluation; deterministic, and leaves no trace in the agent."""
 
-    def update(self, batch: Transitions, agent_step: Int64[Tensor, ""]) -> dict[str, Tensor]:
+    def update(self, batch: Any, agent_step: Int64[Tensor, ""]) -> dict[str, Tensor]:
         """Learn from one batch. The metrics stay on the device as 0-dimensional tensors.
 
         Nothing here may wait for the device or branch on a tensor: a GPU records this method as one graph.

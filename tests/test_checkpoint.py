@@ -26,21 +26,21 @@ from hypothesis import strategies as st
 
 from pixelcontrol import checkpoint
 from pixelcontrol.checkpoint import CheckpointDamaged, CheckpointError, CheckpointNotSaved, Checkpoints
-from pixelcontrol.replay import Replay
+from pixelcontrol.replay import TransitionReplay
 from pixelcontrol.types import TimeStep
 
 WORLDS, SIZE = 2, 4
 ROW_BYTES = WORLDS * 3 * SIZE * SIZE
 
 
-def make_replay(rows: int = 12, size: int = SIZE) -> Replay:
+def make_replay(rows: int = 12, size: int = SIZE) -> TransitionReplay:
     images = torch.zeros(rows, WORLDS, 3, size, size, dtype=torch.uint8)
-    return Replay(
+    return TransitionReplay(
         images, action_dim=1, n_step=3, gamma=0.9, frame_stack=3, device=torch.device("cpu"), seed=0
     )
 
 
-def add_rows(replay: Replay, count: int) -> None:
+def add_rows(replay: TransitionReplay, count: int) -> None:
     """Add rows that are a function of their number: every row of a run looks different from all others."""
     for _ in range(count):
         row = replay.rows_added
@@ -57,7 +57,7 @@ def add_rows(replay: Replay, count: int) -> None:
         )
 
 
-def assert_same(found: Replay, expected: Replay) -> None:
+def assert_same(found: TransitionReplay, expected: TransitionReplay) -> None:
     """All that was added is there, and the next batches are the same."""
     assert found.rows_added == expected.rows_added
     assert torch.equal(found.images, expected.images)
@@ -310,7 +310,7 @@ def test_a_disk_that_fails_after_a_save_has_begun_costs_only_that_save(
 # Damage
 
 
-def save_three(run_dir: Path) -> Replay:
+def save_three(run_dir: Path) -> TransitionReplay:
     """Leave two checkpoints, of steps 2 and 3, which share image files."""
     replay, checkpoints = make_replay(), Checkpoints(run_dir)
     for step in (1, 2, 3):

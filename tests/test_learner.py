@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings
-from pixelcontrol.config import AGENTS
+from pixelcontrol.config import AGENTS, resolve
 from pixelcontrol.learner import WARM_UP_UPDATES, Learner, choose_precision, cpu_has_native_bf16
-from pixelcontrol.replay import Replay
+from pixelcontrol.replay import TransitionReplay
+from pixelcontrol.train import build_agent, build_replay
 from pixelcontrol.types import TimeStep
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -35,7 +36,9 @@ def time_step(row, device=CPU):
 def new_replay(device=CPU, images_on=None, rows=60):
     """Return a replay of 64 rows that holds `rows` of them."""
     images = torch.zeros(64, WORLDS, 3, SIZE, SIZE, dtype=torch.uint8, device=images_on or device)
-    replay = Replay(images, action_dim=ACTION, n_step=3, gamma=0.99, frame_stack=3, device=device, seed=1)
+    replay = TransitionReplay(
+        images, action_dim=ACTION, n_step=3, gamma=0.99, frame_stack=3, device=device, seed=1
+    )
     for row in range(rows):
         replay.add(time_step(row, device))
     return replay
@@ -45,10 +48,17 @@ def new_agent(device=CPU, seed=1):
     return DrQV2((9, SIZE, SIZE), ACTION, SETTINGS, device=device, seed=seed)
 
 
-def any_agent(name, device):
-    kind = AGENTS[name]
-    settings = kind.settings(crop_size=SIZE) if name == "curl" else kind.settings()
-    return kind.build((9, SIZE, SIZE), ACTION, settings, device=device, seed=1)
+def any_agent_and_replay(name, device):
+    """Return an agent and a replay as it wants it, with room for 64 rows."""
+    if name == "dreamerv2":
+        config, _ = resolve("cartpole_swingup", name, sequence_length=10)
+    else:
+        config, _ = resolve(
+            "cartpole_swingup", name, image_size=SIZE, **({"crop_size": SIZE} if name == "curl" else {})
+        )
+    image_shape = (3, config.loop.image_size, config.loop.image_size)
+    images = torch.zeros(64, WORLDS, *image_shape, dtype=torch.uint8, device=device)
+    return build_agent(config, image_shape, ACTION, device), build_replay(config, images, ACTION, device)
 
 
 def new_learner(precision="fp32", device=CPU, images_on=None):
@@ -230,10 +240,8 @@ def no_numbers(monkeypatch):
 @pytest.mark.parametrize("name", AGENTS)
 def test_no_update_reads_its_device(name, no_numbers):
     """Sampling included; `len(replay)` is counted on the host."""
-    agent = any_agent(name, no_numbers)
-    images = torch.zeros(64, WORLDS, 3, SIZE, SIZE, dtype=torch.uint8, device=no_numbers)
-    replay = Replay(images, action_dim=ACTION, n_step=3, gamma=0.99, frame_stack=3, device=no_numbers, seed=1)
-    replay.starts_added = 10
+    agent, replay = any_agent_and_replay(name, no_numbers)
+    replay.starts.added = 10
     learner = Learner(agent, replay, batch_size=BATCH, precision="fp32", device=no_numbers)
     learner.device = CPU  # only its autocast region reads this, and knows no such device
     for number in range(len(agent.update_cycle)):

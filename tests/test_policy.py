@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dreaming import TINY_DREAMER
 
 import pixelcontrol
 from pixelcontrol.cli import main
@@ -27,6 +28,55 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     train(config, path)
     return path
+
+
+@pytest.fixture(scope="module")
+def dreamer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("dreamer")
+    small = {"frames": 200, "envs": 1, "seed_frames": 100, "exploration_steps": 20, "eval_episodes": 0}
+    config, _ = resolve("toy_reach", "dreamerv2", device="cpu", **(TINY_DREAMER | small))
+    train(config, path)
+    return path
+
+
+def test_an_episode_of_single_images_is_that_of_their_stacks(run_dir: Path) -> None:
+    policy = pixelcontrol.load(run_dir)
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 24, 24), dtype=np.uint8)
+    act = policy.episode()
+    for now, image in enumerate(images):
+        stack = np.concatenate([images[max(0, now - back)] for back in (2, 1, 0)])
+        assert np.array_equal(act(image), policy(stack))
+
+
+def test_an_agent_that_remembers_acts_on_what_it_saw(dreamer_dir: Path) -> None:
+    policy = pixelcontrol.load(dreamer_dir)
+    one, other, image = (np.full((3, 64, 64), value, np.uint8) for value in (0, 255, 128))
+    episodes = [policy.episode() for _ in range(3)]
+    firsts = [act(seen) for act, seen in zip(episodes, (one, one, other), strict=True)]
+    seconds = [act(image) for act in episodes]
+    assert np.array_equal(firsts[0], firsts[1])
+    assert np.array_equal(seconds[0], seconds[1])
+    assert not np.array_equal(seconds[0], seconds[2])
+    with pytest.raises(ValueError, match=r"dreamerv2 remembers its episode.*policy.episode\(\)"):
+        policy(image)
+    assert policy.evaluate(2).returns.shape == (2,)
+
+
+def test_an_exported_dreamer_goes_on_from_its_memory(dreamer_dir: Path, tmp_path: Path) -> None:
+    policy = pixelcontrol.load(dreamer_dir)
+    takes = policy.export(tmp_path / "policy.pt2")
+    assert takes == "uint8 (batch, 3, 64, 64), float32 (batch, 2), float32 (batch, 20)"
+    act = torch.export.load(tmp_path / "policy.pt2").module()
+    draw = torch.Generator().manual_seed(1)
+    action, memory = torch.zeros(3, 2), torch.zeros(3, 20)
+    likely = torch.zeros(3, *policy.agent.latent_shape)
+    expected = memory
+    for _ in range(4):
+        image = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8, generator=draw)
+        expected = policy.agent.remember(expected, action, image, likely)
+        action, memory = act(image, action, memory)
+        assert torch.allclose(memory, expected, atol=1e-6)
+        assert torch.allclose(action, policy.agent.act_greedily(expected), atol=1e-6)
 
 
 def test_three_lines_give_an_action(run_dir: Path) -> None:

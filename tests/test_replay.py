@@ -15,7 +15,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pixelcontrol.replay import FrameStack, Replay, ring_rows
+from pixelcontrol.memory import FrameStack
+from pixelcontrol.replay import SequenceReplay, TransitionReplay, ring_rows
 from pixelcontrol.types import TimeStep
 
 CPU = torch.device("cpu")
@@ -75,7 +76,9 @@ def time_steps(worlds):
 def new_replay(rows, worlds, n_step=3, stack=STACK, seed=0):
     # old memory is not empty; whatever is read before it is written shows as row 65535
     images = torch.full((rows, worlds, 3, 2, 4), 255, dtype=torch.uint8)
-    return Replay(images, action_dim=2, n_step=n_step, gamma=GAMMA, frame_stack=stack, device=CPU, seed=seed)
+    return TransitionReplay(
+        images, action_dim=2, n_step=n_step, gamma=GAMMA, frame_stack=stack, device=CPU, seed=seed
+    )
 
 
 @dataclass(frozen=True)
@@ -319,13 +322,13 @@ def test_a_ring_too_small_for_one_transition_is_refused():
 
 def test_a_million_transitions_take_at_most_22_gigabytes():
     for worlds in (1, 16, 64):
-        assert ring_rows(1_000_000, worlds, 3, 3) * worlds * 3 * 84 * 84 <= 22e9
+        assert ring_rows(1_000_000, worlds, 6) * worlds * 3 * 84 * 84 <= 22e9
 
 
 @pytest.mark.parametrize("worlds", [1, 2, 7])
 def test_a_full_ring_holds_the_announced_capacity(worlds):
     capacity = 1000
-    replay = new_replay(ring_rows(capacity, worlds, 3, 3), worlds)
+    replay = new_replay(ring_rows(capacity, worlds, 6), worlds)
     steps = time_steps([[(100, "time limit")] * 23] * worlds)
     assert len(steps) > 2 * replay.rows
     lengths = []
@@ -341,7 +344,7 @@ def test_a_full_ring_holds_the_announced_capacity(worlds):
 @pytest.mark.parametrize("stack", [1, 2, 3, 4])
 def test_the_acting_stack_is_the_stored_one(stack):
     steps = time_steps([[(4, "time limit")] * 8, [(1, "true end"), (7, "cut off")] * 6])
-    replay, frames = new_replay(rows=50, worlds=2, stack=stack), FrameStack(stack)
+    replay, frames = new_replay(rows=50, worlds=2, stack=stack), FrameStack(3 * stack)
     acting = {}
     for step in steps:
         replay.add(step)
@@ -352,17 +355,6 @@ def test_the_acting_stack_is_the_stored_one(stack):
     for transition in stored:
         assert transition.images == acting[transition.world, transition.images[-1]]
         assert transition.next_images == acting[transition.world, transition.next_images[-1]]
-
-
-def test_images_of_any_number_of_channels_are_stacked():
-    def row(value, first):
-        image = torch.full((1, 5, 2, 2), value, dtype=torch.uint8)
-        zero = np.zeros(1, np.float32)
-        return TimeStep(image, zero[None], zero, zero, np.array([first]), np.array([False]))
-
-    frames = FrameStack(2)
-    assert frames.push(row(1, True))[0, :, 0, 0].tolist() == [1] * 10
-    assert frames.push(row(2, False))[0, :, 0, 0].tolist() == [1] * 5 + [2] * 5
 
 
 # ---------------------------------------------------------------------------------------------- state
@@ -426,3 +418,109 @@ def test_any_history_yields_only_valid_windows_and_loses_none(worlds, n_step, st
         if number in saves:
             replay = saved_and_restored(replay, seed=number)
         assert_same_as_slow(replay, slow)
+
+
+# ---------------------------------------------------------------------------------------------- sequences
+
+
+def new_sequences(rows, worlds, length, seed=0):
+    images = torch.full((rows, worlds, 3, 2, 4), 255, dtype=torch.uint8)
+    return SequenceReplay(images, action_dim=2, length=length, device=CPU, seed=seed)
+
+
+def read_stretches(batch):
+    """Turn a batch into (world, numbers of rows), having checked that every row's numbers are its own."""
+    world, numbers = read_images(batch.image.flatten(0, 1))
+    length, count = batch.reward.shape
+    stretches = []
+    for sample in range(count):
+        rows = [numbers[t * count + sample][0] for t in range(length)]
+        stretches.append((world[sample], tuple(rows)))
+        for t in range(length):
+            assert world[t * count + sample] == world[sample]
+    return stretches
+
+
+def every_stretch(replay):
+    """Sample so that each stretch is drawn exactly once."""
+    count = len(replay)
+    if count == 0:
+        return []
+    with patch("torch.rand", return_value=(torch.arange(count, dtype=torch.float64) + 0.5) / count):
+        return read_stretches(replay.sample(count))
+
+
+def complete_stretches(columns, rows_added, rows, length):
+    """Work out anew which stretches a ring of `rows` rows holds."""
+    found = []
+    for world, column in enumerate(columns):
+        for start in range(max(0, rows_added - rows), rows_added - length + 1):
+            stretch = column[start : start + length]
+            if not any(row.first for row in stretch[1:]):
+                found.append((world, tuple(row.number for row in stretch)))
+    return found
+
+
+def test_a_row_of_a_stretch_has_its_own_numbers():
+    replay = new_sequences(rows=9, worlds=2, length=4)
+    columns = [rows_of_world(0, [(6, "true end")]), rows_of_world(1, [(2, "time limit"), (5, "time limit")])]
+    for rows in zip(*columns, strict=False):
+        replay.add(time_step(rows))
+    batch = replay.sample(200)
+    for sample, (world, numbers) in enumerate(read_stretches(batch)):
+        for t, number in enumerate(numbers):
+            row = columns[world][number]
+            assert batch.action[t, sample].tolist() == row.action
+            assert batch.reward[t, sample].item() == row.reward
+            assert batch.discount[t, sample].item() == row.discount
+    assert 0.0 in batch.discount  # the true end is the last row of a stretch
+
+
+@settings(max_examples=200)
+@given(
+    worlds=history,
+    length=st.integers(1, 5),
+    spare_rows=st.integers(0, 12),
+    saves=st.sets(st.integers(0, 70), max_size=2),
+)
+@example(worlds=[[(9, "cut off")] * 6] * 2, length=5, spare_rows=0, saves={20})
+def test_any_history_yields_each_whole_stretch_once(worlds, length, spare_rows, saves):
+    columns = [rows_of_world(world, episodes) for world, episodes in enumerate(worlds)]
+    rows = length + spare_rows
+    replay = new_sequences(rows, len(worlds), length)
+    for number, row in enumerate(zip(*columns, strict=False)):
+        replay.add(time_step(row))
+        if number in saves:
+            file = io.BytesIO()
+            torch.save(replay.state_dict(), file)
+            file.seek(0)
+            other = new_sequences(rows, len(worlds), length, seed=9)
+            other.images.copy_(replay.images)
+            other.load_state_dict(torch.load(file, weights_only=True))
+            assert torch.equal(other.generator.get_state(), replay.generator.get_state())
+            replay = other
+        expected = complete_stretches(columns, number + 1, rows, length)
+        assert sorted(every_stretch(replay)) == sorted(expected)
+        assert len(replay) == len(expected)
+
+
+def test_stretches_are_drawn_equally_often():
+    replay = new_sequences(rows=40, worlds=2, length=3)
+    for step in time_steps([[(9, "time limit")] * 6, [(4, "time limit")] * 12]):
+        replay.add(step)
+    counts = Counter(read_stretches(replay.sample(40_000)))
+    assert len(counts) == len(replay)
+    expected = 40_000 / len(replay)
+    assert max(abs(count - expected) for count in counts.values()) < 5 * expected**0.5
+
+
+def test_a_replay_without_a_whole_stretch_says_so():
+    replay = new_sequences(rows=9, worlds=1, length=5)
+    for step in time_steps([[(3, "time limit")] * 2]):
+        replay.add(step)
+    with pytest.raises(
+        ValueError, match=r"no stretch of 5 rows of one episode yet: 8 rows .* lower sequence_length"
+    ):
+        replay.sample(1)
+    with pytest.raises(ValueError, match="4 rows per world cannot hold a stretch of 5"):
+        new_sequences(rows=4, worlds=1, length=5)

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelcontrol.returns import n_step_return
+from pixelcontrol.returns import lambda_return, n_step_return
 
 
 def one_return(rewards, discounts, same_episode, gamma):
@@ -82,3 +83,32 @@ def test_equals_a_walk_row_by_row(windows, gamma):
     assert horizon.tolist() == [h for _, _, h in slow]
     np.testing.assert_allclose(total, [t for t, _, _ in slow], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(weight, [w for _, w, _ in slow], rtol=1e-5, atol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------- lambda_return
+
+
+@pytest.mark.parametrize(
+    ("lambda_", "expected"),
+    [
+        # the next state's value alone: 1 + 8/2, 2 + 16/2, 4 + 32/2
+        pytest.param(0.0, [5.0, 10.0, 20.0], id="one step"),
+        # all rewards, then the last value: 4 + 32/2 = 20, 2 + 20/2 = 12, 1 + 12/2 = 7
+        pytest.param(1.0, [7.0, 12.0, 20.0], id="to the end"),
+        # halves of both: 20; 2 + (16 + 20)/4 = 11; 1 + (8 + 11)/4 = 5.75
+        pytest.param(0.5, [5.75, 11.0, 20.0], id="mixed"),
+    ],
+)
+def test_lambda_return_by_hand(lambda_, expected):
+    reward = torch.tensor([[1.0], [2.0], [4.0]])
+    value = torch.tensor([[64.0], [8.0], [16.0], [32.0]])  # the first is of no use
+    assert lambda_return(reward, value, 0.5, lambda_)[:, 0].tolist() == expected
+
+
+def test_lambda_return_passes_gradients_to_rewards_and_values():
+    reward = torch.ones(2, 1, requires_grad=True)
+    value = torch.ones(3, 1, requires_grad=True)
+    lambda_return(reward, value, 0.5, 0.5)[0].sum().backward()
+    # R(0) = r0 + v1/4 + (r1 + v2/2)/4
+    assert reward.grad.flatten().tolist() == [1.0, 0.25]
+    assert value.grad.flatten().tolist() == [0.0, 0.25, 0.125]

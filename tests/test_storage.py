@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pixelcontrol import storage
-from pixelcontrol.replay import Replay
+from pixelcontrol.replay import TransitionReplay
 from pixelcontrol.storage import RESERVE_BYTES, Storage, allocate, available_ram_bytes, choose
 from pixelcontrol.types import TimeStep
 
@@ -109,7 +109,7 @@ def test_ram_leaves_no_file(tmp_path):
 
 def test_a_replay_on_disk_equals_one_in_ram(tmp_path):
     ram, disk = (
-        Replay(
+        TransitionReplay(
             allocate(SHAPE, Storage(tier, SIZE, ""), CPU, tmp_path),
             action_dim=2,
             n_step=3,

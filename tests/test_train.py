@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from dreaming import TINY_DREAMER
 
 from pixelcontrol import train as loop
 from pixelcontrol.checkpoint import Checkpoints
@@ -141,6 +142,36 @@ def test_stopped_and_resumed_equals_undisturbed(
     train(tiny(), tmp_path, resume=True)
     assert_same(finished, tmp_path)
     assert rows(finished / "eval.csv") == rows(tmp_path / "eval.csv")
+
+
+@pytest.mark.parametrize("rounds", [24, 60])
+def test_an_agent_that_remembers_resumes_exactly_too(
+    rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the second of the updates that catch up, and in mid-episode."""
+    shared = {name: TINY[name] for name in TINY.keys() - {"image_size", "hidden_dim", "conv_filters"}}
+    config = resolve("toy_reach", "dreamerv2", **(shared | TINY_DREAMER | {"frames": 400}))[0]
+    train(config, tmp_path / "whole")
+
+    shown: list[int] = []
+
+    def stop(self: Progress, frame: int, speed: float) -> None:
+        shown.append(frame)
+        if len(shown) == rounds:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "frame", stop)
+        with pytest.raises(Interrupted):
+            train(config, tmp_path / "stopped")
+    train(config, tmp_path / "stopped", resume=True)
+    for table in ("train.csv", "eval.csv"):
+        assert rows(tmp_path / "whole" / table) == rows(tmp_path / "stopped" / table)
+    one, other = (Checkpoints(tmp_path / name).load() for name in ("whole", "stopped"))
+    assert torch.equal(one["observation"], other["observation"])
+    for network in ("encoder", "transition", "decoder", "actor", "critic", "slow_critic"):
+        for name, value in one["agent"][network].items():
+            assert torch.equal(value, other["agent"][network][name]), f"{network}.{name}"
 
 
 @pytest.fixture

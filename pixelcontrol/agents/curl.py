@@ -36,6 +36,7 @@ from pixelcontrol.agents.sac import (
     update_targets,
 )
 from pixelcontrol.augment import centre_crop, random_crop
+from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import rounded
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Transitions, Update
@@ -98,6 +99,10 @@ class CURL:
     def update_cycle(self) -> tuple[Update, ...]:
         """Every second update leaves out actor, temperature and slow copies (CURL's code)."""
         return self.update, partial(self.update, delayed=False)
+
+    def memory(self, generator: torch.Generator) -> FrameStack:
+        """Return a memory of the last images; it draws nothing."""
+        return FrameStack(self.model.encoder.channels)
 
     def act(
         self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int

@@ -31,6 +31,7 @@ from pixelcontrol.agents.sac import (
     update_targets,
 )
 from pixelcontrol.augment import random_shift
+from pixelcontrol.memory import FrameStack
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Transitions, Update
 
@@ -82,6 +83,10 @@ class DrQ:
     def update_cycle(self) -> tuple[Update, ...]:
         """Every second update is one of the critic alone (DrQ's code)."""
         return self.update, partial(self.update, delayed=False)
+
+    def memory(self, generator: torch.Generator) -> FrameStack:
+        """Return a memory of the last images; it draws nothing."""
+        return FrameStack(self.model.encoder.channels)
 
     def act(
         self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int

@@ -21,6 +21,7 @@ from torch import Tensor
 from pixelcontrol.agents.quick import QUICK
 from pixelcontrol.augment import random_shift
 from pixelcontrol.distributions import noisy_action
+from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
     ConvEncoder,
     DeterministicActor,
@@ -122,6 +123,10 @@ class DrQV2:
         """Return the standard deviation of the exploration noise (Eq. 3; see `linear_schedule`)."""
         s = self.settings
         return linear_schedule(agent_step, s.stddev_initial, s.stddev_final, s.stddev_duration)
+
+    def memory(self, generator: torch.Generator) -> FrameStack:
+        """Return a memory of the last images; it draws nothing."""
+        return FrameStack(self.encoder.channels)
 
     @torch.no_grad()
     def act(

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from pixelcontrol.agents.quick import QUICK
 from pixelcontrol.distributions import tanh_normal
+from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
     ConvEncoder,
     StochasticActor,
@@ -265,6 +266,10 @@ class SAC:
     def update_cycle(self) -> tuple[Update, ...]:
         """Every second update is one of the critic alone (SAC-AE)."""
         return self.update, partial(self.update, delayed=False)
+
+    def memory(self, generator: torch.Generator) -> FrameStack:
+        """Return a memory of the last images; it draws nothing."""
+        return FrameStack(self.model.encoder.channels)
 
     def act(
         self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int

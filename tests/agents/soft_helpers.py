@@ -5,7 +5,7 @@ import io
 import numpy as np
 import torch
 
-from pixelcontrol.replay import Replay
+from pixelcontrol.replay import TransitionReplay
 from pixelcontrol.types import TimeStep, Transitions
 
 ACTIONS = 3
@@ -103,7 +103,9 @@ def parts_with_gradient(agent):
 def tiny_replay(size=16):
     """Return a replay of 10 random rows of two worlds in mid-episode."""
     memory = torch.zeros(12, 2, 3, size, size, dtype=torch.uint8)
-    replay = Replay(memory, action_dim=ACTIONS, n_step=1, gamma=0.99, frame_stack=3, device=CPU, seed=1)
+    replay = TransitionReplay(
+        memory, action_dim=ACTIONS, n_step=1, gamma=0.99, frame_stack=3, device=CPU, seed=1
+    )
     draw = np.random.default_rng(1)
     for row in range(10):
         replay.add(

@@ -1,0 +1,386 @@
+"""Dreamer-v2 for continuous control: learns a model of the world, and its policy inside of that model.
+
+arXiv:2010.02193 with the settings for the DeepMind Control Suite in the official code of June 2021, which is what
+the DrQ-v2 paper compared with. Where paper and code differ we follow the code. The model is in `rssm.py`.
+
+How an update's sequences and imagined steps align::
+
+    row              t-1             t             t+1
+    image            o(t-1)          o(t)          o(t+1)       each decoded from (z, h) of its own row
+    reward           r(t-1)          r(t)          r(t+1)       each predicted from (z, h) of its own row
+    action                 a(t) ---->     a(t+1) ->
+
+    imagined state   s(0) = (z, h) of any row     s(1)     ...     s(H-1)
+    action                  a(0) from s(0) ------>
+    reward           r(0)                         r(1)             predicted, the first one too
+    value            v(0)                         v(1)             of the slow critic
+    target           R(0) = r(0) + γ ((1 - λ) v(1) + λ R(1))       none at the last state
+
+Departures: Adam's ε is added after its bias correction (Keras: before), which matters in the first few hundred
+updates; mean and deviation of the policy come from one layer, so their first weights are drawn 1 % narrower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float32, Int64, UInt8
+from torch import Tensor, nn
+
+from pixelcontrol.agents.rssm import (
+    IMAGE_SIZE,
+    ImageDecoder,
+    ImageEncoder,
+    LatentHead,
+    Transition,
+    balanced_kl,
+    centred,
+    dense,
+    imagine,
+    initialise_glorot,
+    observe,
+)
+from pixelcontrol.distributions import gumbel_noise, truncated_normal
+from pixelcontrol.networks import rounded
+from pixelcontrol.returns import lambda_return
+from pixelcontrol.settings import setting
+from pixelcontrol.types import Sequences, TimeStep, Update
+
+
+@dataclass(frozen=True)
+class DreamerV2Settings:
+    """What can be chosen about the agent. Defaults are the official code's for the control suite ("code")."""
+
+    sequence_length: int = setting(50, "agent steps per sequence of a batch", "code", low=2)
+    model_learning_rate: float = setting(3e-4, "Adam's step size, for the world model", "code", low=0.0)
+    actor_learning_rate: float = setting(8e-5, "Adam's step size, for the actor", "code", low=0.0)
+    critic_learning_rate: float = setting(8e-5, "Adam's step size, for the critic", "code", low=0.0)
+    gradient_clip: float = setting(100.0, "largest norm of each optimiser's gradient", "code", low=0.0)
+    weight_decay: float = setting(
+        1e-6, "share that every weight loses at each update, whatever the learning rate", "code", low=0.0
+    )
+    deter_dim: int = setting(200, "width of the state's deterministic part", "code", low=1)
+    latent_groups: int = setting(32, "one-hot vectors in the state's stochastic part", "code", low=1)
+    latent_classes: int = setting(32, "length of each of those", "code", low=2)
+    model_dim: int = setting(200, "width of the hidden layers of the recurrent model", "code", low=1)
+    head_dim: int = setting(400, "width of the four hidden layers of reward, actor, critic", "code", low=1)
+    conv_depth: int = setting(
+        48, "channels of the first convolution; each next has twice as many", "code", low=1
+    )
+    kl_balance: float = setting(
+        0.8, "share of the KL loss that trains the prior rather than the posterior", "code", low=0.0, high=1.0
+    )
+    free_nats: float = setting(1.0, "mean KL up to which neither is trained", "code", low=0.0)
+    imagined_states: int = setting(15, "states of an imagined sequence", "code", low=2)
+    imagined_discount: float = setting(
+        0.99, "gamma in imagination, per agent step; true ends are not foreseen", "code", low=0.0, high=1.0
+    )
+    return_lambda: float = setting(0.95, "lambda of the imagined returns", "code", low=0.0, high=1.0)
+    entropy_weight: float = setting(1e-4, "weight of the policy's entropy", "code", low=0.0)
+    target_every_updates: int = setting(100, "updates after which the slow critic is copied", "code", low=1)
+    exploration_steps: int = setting(
+        5_000, "agent steps with uniformly random actions at the start", "code", low=0
+    )
+
+
+class LatentMemory:
+    """Follows N running worlds by the agent's model; see `pixelcontrol.types.Memory`."""
+
+    def __init__(self, agent: DreamerV2, generator: torch.Generator) -> None:
+        self.agent, self.generator = agent, generator
+        self.observation: Float32[Tensor, "worlds features"] = torch.empty(0)
+
+    @torch.no_grad()
+    def push(self, step: TimeStep) -> Float32[Tensor, "worlds features"]:
+        """Take in one row of every world and return the features of where each is now."""
+        agent, device = self.agent, step.image.device
+        goes_on = torch.from_numpy(~step.first).to(device)[:, None]
+        action = torch.from_numpy(step.action).to(device) * goes_on
+        before = self.observation * goes_on if self.observation.numel() else agent.no_features(len(action))
+        noise = gumbel_noise((len(action), *agent.latent_shape), self.generator, device)
+        self.observation = agent.remember(before, action, step.image, noise)
+        return self.observation
+
+
+class DreamerV2:
+    """The agent: a world model, an actor, a critic and its slow copy."""
+
+    metric_names: tuple[str, ...] = (
+        "image_loss",
+        "reward_loss",
+        "kl_loss",
+        "actor_loss",
+        "critic_loss",
+        "target_mean",
+        "entropy",
+    )
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, int, int],
+        action_dim: int,
+        settings: DreamerV2Settings,
+        *,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) of an image.
+
+        Raises:
+            ValueError: images are not of the one size that the decoder makes.
+        """
+        channels, *size = observation_shape
+        if size != [IMAGE_SIZE, IMAGE_SIZE]:
+            raise ValueError(
+                f"dreamerv2 sees images of {IMAGE_SIZE}x{IMAGE_SIZE} pixels, and these have {size[0]}x{size[1]}; "
+                f"use --image-size {IMAGE_SIZE}"
+            )
+        self.settings = s = settings
+        self.device = device
+        self.action_dim = action_dim
+        self.latent_shape = (s.latent_groups, s.latent_classes)
+        latent_dim = s.latent_groups * s.latent_classes
+        features = latent_dim + s.deter_dim
+
+        # Weights are drawn on the CPU, so that a seed means the same network on every device.
+        self.encoder = ImageEncoder(channels, s.conv_depth)
+        self.transition = Transition(latent_dim, action_dim, s.deter_dim, s.model_dim)
+        self.prior = LatentHead(s.deter_dim, s.model_dim, *self.latent_shape)
+        self.posterior = LatentHead(s.deter_dim + self.encoder.feature_count, s.model_dim, *self.latent_shape)
+        self.decoder = ImageDecoder(features, channels, s.conv_depth)
+        self.reward = dense(features, s.head_dim, 1)
+        self.actor = dense(features, s.head_dim, 2 * action_dim)
+        self.critic = dense(features, s.head_dim, 1)
+        weights = torch.Generator().manual_seed(seed)
+        for network in (*self.model(), self.actor, self.critic):
+            initialise_glorot(network, weights)
+            network.to(device)
+        self.slow_critic = deepcopy(self.critic).requires_grad_(False)
+
+        self.model_optimiser = self._adam(s.model_learning_rate, *self.model())
+        self.actor_optimiser = self._adam(s.actor_learning_rate, self.actor)
+        self.critic_optimiser = self._adam(s.critic_learning_rate, self.critic)
+        # on the device, so that a captured update counts too
+        self.updates = torch.zeros((), dtype=torch.int64, device=device)
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    def model(self) -> tuple[nn.Module, ...]:
+        """Return the networks of the world model."""
+        return self.encoder, self.transition, self.prior, self.posterior, self.decoder, self.reward
+
+    def _adam(self, learning_rate: float, *networks: nn.Module) -> torch.optim.AdamW:
+        parameters = [parameter for network in networks for parameter in network.parameters()]
+        # PyTorch multiplies the decay by the learning rate, the official code does not
+        decay = self.settings.weight_decay / learning_rate if learning_rate else 0.0
+        # capturable on a CPU too, so that a run may move to a GPU
+        return torch.optim.AdamW(
+            parameters, learning_rate, eps=1e-5, weight_decay=decay, fused=True, capturable=True
+        )
+
+    @property
+    def update_cycle(self) -> tuple[Update, ...]:
+        """All updates are alike."""
+        return (self.update,)
+
+    def split(
+        self, features: Float32[Tensor, "*batch features"]
+    ) -> tuple[Float32[Tensor, "*batch latent"], Float32[Tensor, "*batch deter"]]:
+        """Return z and h of features."""
+        deter_dim = self.settings.deter_dim
+        return features[..., :-deter_dim], features[..., -deter_dim:]
+
+    def no_features(self, batch: int) -> Float32[Tensor, "batch features"]:
+        """Return the state before an episode's first row, and before a sequence's."""
+        groups, classes = self.latent_shape
+        return torch.zeros(batch, groups * classes + self.settings.deter_dim, device=self.device)
+
+    def remember(
+        self,
+        features: Float32[Tensor, "worlds features"],
+        action: Float32[Tensor, "worlds action"],
+        image: UInt8[Tensor, "worlds channels height width"],
+        gumbel: Float32[Tensor, "worlds groups classes"],
+    ) -> Float32[Tensor, "worlds features"]:
+        """Return the features of the state to which `action` led, where `image` is seen.
+
+        Args:
+            features: of the state before; `no_features` at an episode's start.
+            action: zeros at an episode's start.
+            image: of now.
+            gumbel: noise of the draws; zeros take what is most likely.
+        """
+        latent, deter, _ = observe(
+            self.transition,
+            self.posterior,
+            self.encoder(image)[None],
+            action[None],
+            self.split(features),
+            gumbel[None],
+        )
+        return torch.cat([latent[0], deter[0]], dim=-1)
+
+    def memory(self, generator: torch.Generator) -> LatentMemory:
+        """Return a memory that follows the worlds by this agent's model, as it will be at each moment."""
+        return LatentMemory(self, generator)
+
+    @torch.no_grad()
+    def act(
+        self, observation: Float32[Tensor, "worlds features"], agent_step: int
+    ) -> Float32[Tensor, "worlds action"]:
+        """Choose exploring actions: uniform at first, then drawn from the policy."""
+        shape = (observation.shape[0], self.action_dim)
+        uniform = torch.rand(shape, generator=self.generator, device=self.device)
+        if agent_step < self.settings.exploration_steps:
+            return 2.0 * uniform - 1.0
+        return truncated_normal(*policy_of(self.actor(observation)), uniform)[0]
+
+    @torch.no_grad()
+    def act_greedily(
+        self, observation: Float32[Tensor, "worlds features"]
+    ) -> Float32[Tensor, "worlds action"]:
+        """Choose the policy's most likely actions."""
+        return policy_of(self.actor(observation))[0]
+
+    def update(self, batch: Sequences, agent_step: Int64[Tensor, ""]) -> dict[str, Tensor]:
+        """Update the world model, then actor and critic inside of it, once each (Algorithm 1).
+
+        Networks are called by way of `rounded`, which saves casts in bf16 and changes no result.
+        """
+        features, metrics = self.update_model(batch)
+        metrics |= self.update_behaviour(features)
+        self.updates += 1
+        return metrics
+
+    def update_model(self, batch: Sequences) -> tuple[Float32[Tensor, "states features"], dict[str, Tensor]]:
+        """Minimise the loss of the world model; return the features of every row as they were before the step."""
+        s = self.settings
+        length, size = batch.reward.shape
+        encoder, transition, prior, posterior, decoder, reward = rounded(*self.model())
+        encoded = encoder(batch.image.flatten(0, 1)).unflatten(0, (length, size))
+        noise = gumbel_noise((length, size, *self.latent_shape), self.generator, self.device)
+        start = self.split(self.no_features(size))
+        latent, deter, seen = observe(transition, posterior, encoded, batch.action, start, noise)
+        features = torch.cat([latent, deter], dim=-1).flatten(0, 1)
+
+        kl_loss = balanced_kl(seen, prior(deter), s.kl_balance, s.free_nats)
+        # minus the log-likelihoods of normal distributions with variance 1, but for a constant
+        wrong = decoder(features) - centred(batch.image.flatten(0, 1))
+        image_loss = 0.5 * wrong.square().sum(dim=(1, 2, 3)).mean()
+        reward_loss = 0.5 * (scalar(reward(features)) - batch.reward.flatten()).square().mean()
+        self._step(self.model_optimiser, image_loss + reward_loss + kl_loss)
+        losses = {"image_loss": image_loss, "reward_loss": reward_loss, "kl_loss": kl_loss}
+        return features.detach(), {name: loss.detach() for name, loss in losses.items()}
+
+    def update_behaviour(self, start: Float32[Tensor, "states features"]) -> dict[str, Tensor]:
+        """Imagine from every state of `start`, and improve actor and critic by what happens there."""
+        s = self.settings
+        steps, count = s.imagined_states - 1, len(start)
+        (actor,) = rounded(self.actor)
+        with torch.no_grad():  # the model and the slow critic judge, and do not learn here
+            transition, prior, reward = rounded(self.transition, self.prior, self.reward)
+            (slow_critic,) = rounded(self.slow_critic)
+        noise = gumbel_noise((steps, count, *self.latent_shape), self.generator, self.device)
+        uniform = torch.rand(steps, count, self.action_dim, generator=self.generator, device=self.device)
+        entropies: list[Tensor] = []
+
+        def policy(features: Tensor, step: int) -> Tensor:
+            action, entropy = truncated_normal(*policy_of(actor(features.detach())), uniform[step])
+            entropies.append(entropy)
+            return action
+
+        features = imagine(transition, prior, policy, self.split(start), noise)
+        target = lambda_return(
+            scalar(reward(features[:-1])), scalar(slow_critic(features)), s.imagined_discount, s.return_lambda
+        )
+        # how much of each state is left after the discounts on the way there
+        weight = s.imagined_discount ** torch.arange(steps, device=self.device)[:, None]
+        entropy = torch.stack(entropies)
+        actor_loss = -(weight * (target + s.entropy_weight * entropy)).mean()
+        self._step(self.actor_optimiser, actor_loss)
+
+        (critic,) = rounded(self.critic)
+        value = scalar(critic(features[:-1].detach()))
+        critic_loss = 0.5 * (weight * (value - target.detach()).square()).mean()
+        self._step(self.critic_optimiser, critic_loss)
+        self._copy_critic()
+        return {
+            "actor_loss": actor_loss.detach(),
+            "critic_loss": critic_loss.detach(),
+            "target_mean": target.detach().mean(),
+            "entropy": entropy.detach().mean(),
+        }
+
+    def _step(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+        """Let `loss` reach the optimiser's own weights and no others, and step."""
+        parameters = optimiser.param_groups[0]["params"]
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward(inputs=parameters)
+        nn.utils.clip_grad_norm_(parameters, self.settings.gradient_clip)
+        optimiser.step()
+
+    @torch.no_grad()
+    def _copy_critic(self) -> None:
+        """Make the slow critic equal to the critic at the first update and at every so many after it."""
+        due = (self.updates % self.settings.target_every_updates == 0).float()
+        for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):
+            slow.lerp_(fast, due)
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "encoder": self.encoder,
+            "transition": self.transition,
+            "prior": self.prior,
+            "posterior": self.posterior,
+            "decoder": self.decoder,
+            "reward": self.reward,
+            "actor": self.actor,
+            "critic": self.critic,
+            "slow_critic": self.slow_critic,
+            "model_optimiser": self.model_optimiser,
+            "actor_optimiser": self.actor_optimiser,
+            "critic_optimiser": self.critic_optimiser,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, optimisers, count of updates and random state."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        return state | {"updates": self.updates, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.updates.copy_(state["updates"])
+        self.generator.set_state(state["generator"].cpu())
+
+
+def policy_of(
+    raw: Float[Tensor, "*batch two_actions"],
+) -> tuple[Float32[Tensor, "*batch action"], Float32[Tensor, "*batch action"]]:
+    """Return mean, in [-1, 1], and standard deviation, in [0.1, 2.1], of the normal that is then truncated."""
+    mean, std = raw.float().chunk(2, dim=-1)
+    return mean.tanh(), 2.0 * (0.5 * std).sigmoid() + 0.1
+
+
+def scalar(raw: Float[Tensor, "*batch 1"]) -> Float32[Tensor, " *batch"]:
+    """Return what a head with one output says, in float32."""
+    return raw.squeeze(-1).float()
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The official code of June 2021: batches of 50 sequences of 50 agent steps, an update every five agent steps,
+    # and a hundred at once at the start.
+    "paper": {
+        "image_size": IMAGE_SIZE,
+        "frame_stack": 1,
+        "replay_capacity": 2_000_000,
+        "seed_frames": 10_000,
+        "catch_up_updates": 100,
+        "batch_size": 50,
+        "update_every_agent_steps": 5,
+    },
+}
