@@ -9,6 +9,7 @@ import platform
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import torch
 
 # The versions that decide what a run computes and what its images look like.
@@ -31,6 +32,15 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda")
+
+
+def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Send a small array to a device, behind the work that is queued there and without waiting for it.
+
+    PyTorch waits for that work unless told otherwise. `array` may change as soon as this returns, since CUDA takes
+    ordinary memory's content at once; on a CPU the tensor is that memory itself.
+    """
+    return torch.from_numpy(array).to(device, non_blocking=True)
 
 
 def prepare_process() -> None:

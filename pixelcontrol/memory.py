@@ -9,6 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from pixelcontrol.machine import to_device
 from pixelcontrol.types import TimeStep
 
 
@@ -27,6 +28,6 @@ class FrameStack:
             self.observation = filled
         else:
             moved = torch.cat([self.observation[:, step.image.shape[1] :], step.image], dim=1)
-            first = torch.from_numpy(step.first).to(moved.device)
+            first = to_device(step.first, moved.device)
             self.observation = torch.where(first[:, None, None, None], filled, moved)
         return self.observation

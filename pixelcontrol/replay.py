@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 from torch import Tensor
 
+from pixelcontrol.machine import to_device
 from pixelcontrol.returns import n_step_return
 from pixelcontrol.types import Sequences, TimeStep, Transitions
 
@@ -78,7 +79,7 @@ class _Starts:
 
     def publish(self) -> None:
         """Let the device know what can be drawn now."""
-        self.drawable.copy_(torch.tensor([self.removed % self.lines, len(self)]))
+        self.drawable.copy_(torch.tensor([self.removed % self.lines, len(self)]), non_blocking=True)
 
     def draw(self, count: int) -> Int64[Tensor, " count"]:
         """Draw lines uniformly, with replacement."""
@@ -206,7 +207,7 @@ class TransitionReplay:
         numbers = np.column_stack([total, through, action[1]])[starts]
         lines = self.starts.admit(row, len(places))
         line, new_places, new_numbers = (
-            torch.from_numpy(part).to(self.places.device) for part in (lines, places, numbers)
+            to_device(part, self.places.device) for part in (lines, places, numbers)
         )
         self.places[line], self.numbers[line] = new_places, new_numbers
 
@@ -286,8 +287,8 @@ class SequenceReplay:
         self.rows, self.worlds = images.shape[:2]
         if self.rows < length:
             raise ValueError(
-                f"a replay of {self.rows} rows per world cannot hold a stretch of {length}; "
-                "raise replay_capacity or lower sequence_length"
+                f"a replay of {self.rows} rows per world cannot hold a stretch of {length}; raise "
+                "--replay-capacity or lower --sequence-length"
             )
         self.images = images
         self.length = length
@@ -321,7 +322,7 @@ class SequenceReplay:
         self.images[slot] = step.image
         numbers = np.column_stack([step.reward, step.discount, step.action])
         home = slice(slot * self.worlds, (slot + 1) * self.worlds)
-        self.numbers[home] = torch.from_numpy(numbers).to(self.numbers.device)
+        self.numbers[home] = to_device(numbers, self.numbers.device)
         self.episode_rows = np.where(step.first, 1, self.episode_rows + 1)
         self.rows_added += 1
         if self.rows_added >= self.length:
@@ -333,7 +334,7 @@ class SequenceReplay:
         worlds = np.flatnonzero(self.episode_rows >= self.length)
         lines = self.starts.admit(row, len(worlds))
         places = (row % self.rows * self.worlds + worlds).astype(np.int32)
-        line, new_places = (torch.from_numpy(part).to(self.places.device) for part in (lines, places))
+        line, new_places = (to_device(part, self.places.device) for part in (lines, places))
         self.places[line] = new_places
 
     def sample(self, batch_size: int) -> Sequences:
@@ -344,8 +345,8 @@ class SequenceReplay:
         """
         if len(self) == 0:
             raise ValueError(
-                f"the replay holds no stretch of {self.length} rows of one episode yet: {self.rows_added} rows "
-                "were added; add more before sampling, or lower sequence_length to the episodes' length"
+                f"the replay holds no stretch of {self.length} rows of one episode yet: {self.rows_added} rows of "
+                "each world were added; raise --seed-frames, or lower --sequence-length to what episodes have"
             )
         first = self.places.index_select(0, self.starts.draw(batch_size))
         places = ((first + self.onwards) % len(self.places)).flatten()

@@ -188,6 +188,8 @@ class Run:
             episode_frames=[0] * hardware.envs,
         )
         self.last = np.zeros(hardware.envs, dtype=bool)
+        # Whether what is asked of the device is done later, behind what was asked of it before.
+        self.queues = hardware.device.type == "cuda"
         self.metrics: dict[str, torch.Tensor] = {}
         self.signal: int | None = None
         self.commit = machine.commit()
@@ -260,9 +262,14 @@ class Run:
                 self._learn(1)  # one at a time, so that a run can stop and go on between any two
                 counters.catch_up_updates -= 1
             else:
-                self.env.send(self._act())
                 acting = int((~self.last).sum())
-                self._learn(self._updates_due(acting))
+                updates = self._updates_due(acting)
+                actions = self._act()
+                if self.queues:  # the GPU has work while the host waits for the actions and sends them
+                    self._learn(updates)
+                self.env.send(actions())
+                if not self.queues:
+                    self._learn(updates)
                 step = self.env.receive()
                 counters.agent_step += acting
                 self._take(step, speed)
@@ -369,12 +376,31 @@ class Run:
         except OSError as error:
             self.progress.say(f"warning: this evaluation's film or curve could not be written: {error}")
 
-    def _act(self) -> np.ndarray:
-        """Choose actions, and stop before anything that is not a number reaches the worlds or a checkpoint."""
+    def _act(self) -> Callable[[], np.ndarray]:
+        """Have actions chosen; the result waits for them, and for nothing that is asked of the device later."""
         chosen = self.agent.act(self.memory.observation, self.counters.agent_step)
         # one transfer for both, since each waits for the device
-        numbers = torch.cat([chosen.flatten(), self.learner.sum_of_metrics.view(1)]).cpu().numpy()
-        action = numbers[:-1].reshape(chosen.shape)
+        numbers = torch.cat([chosen.flatten(), self.learner.sum_of_metrics.view(1)])
+        if not numbers.is_cuda:
+            return lambda: self._checked(numbers.numpy(), chosen.shape)
+        arrived = torch.cuda.Event()
+        host = torch.empty_like(numbers, device="cpu", pin_memory=True).copy_(numbers, non_blocking=True)
+        arrived.record()
+
+        def wait() -> np.ndarray:
+            arrived.synchronize()
+            return self._checked(host.numpy(), chosen.shape)
+
+        return wait
+
+    def _checked(self, numbers: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Return the actions, and stop before anything that is not a number reaches worlds or a checkpoint.
+
+        Args:
+            numbers: the actions, one after another, and the sum of all metrics so far.
+            shape: of the actions.
+        """
+        action = numbers[:-1].reshape(shape)
         if np.isfinite(numbers).all():
             return action
         evidence = self.run_dir / "not_finite.pt"

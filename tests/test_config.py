@@ -102,6 +102,8 @@ def test_every_setting_says_what_it_is_and_where_it_comes_from(agent: str) -> No
         ({"envs": 2, "workers": 3}, "--workers is 3, but --envs is 2"),
         ({"seed": -1}, "--seed is -1"),
         ({"learning_rate": float("nan")}, "--learning-rate is nan"),
+        ({"agent": "dreamerv2", "n_step": 3}, "--n-step is for agents that learn from transitions"),
+        ({"agent": "dreamerv2", "frame_stack": 3}, "--frame-stack is for agents"),
     ],
 )
 def test_a_wrong_choice_is_named_with_its_remedy(choices: dict[str, object], words: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dreaming import TINY_DREAMER
 
 import pixelcontrol
 from pixelcontrol.config import AGENTS, Config, resolve
@@ -24,8 +25,12 @@ SMALL: dict[str, Any] = {
 
 
 def small(task: str, agent: str = "drqv2", **overrides: Any) -> Config:
-    crop = {"crop_size": 30} if agent == "curl" else {}
-    return resolve(task, agent, **(SMALL | crop | overrides))[0]
+    settings = SMALL | ({"crop_size": 30} if agent == "curl" else {})
+    if agent == "dreamerv2":
+        for name in ("image_size", "hidden_dim", "conv_filters"):
+            del settings[name]
+        settings |= TINY_DREAMER
+    return resolve(task, agent, **(settings | overrides))[0]
 
 
 @pytest.mark.parametrize(

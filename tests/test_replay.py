@@ -519,7 +519,7 @@ def test_a_replay_without_a_whole_stretch_says_so():
     for step in time_steps([[(3, "time limit")] * 2]):
         replay.add(step)
     with pytest.raises(
-        ValueError, match=r"no stretch of 5 rows of one episode yet: 8 rows .* lower sequence_length"
+        ValueError, match=r"no stretch of 5 rows of one episode yet: 8 rows of .* lower --sequence-length"
     ):
         replay.sample(1)
     with pytest.raises(ValueError, match="4 rows per world cannot hold a stretch of 5"):

@@ -109,6 +109,30 @@ def test_the_same_seed_gives_the_same_run(finished: Path, tmp_path: Path) -> Non
     assert rows(finished / "eval.csv") == rows(tmp_path / "eval.csv")
 
 
+def test_work_may_be_queued_before_actions_are_awaited(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU's order of asking, on a CPU: the same run."""
+    order: list[str] = []
+
+    def noted(owner: Any, method: str) -> None:
+        original = getattr(owner, method)
+        monkeypatch.setattr(owner, method, lambda *a, **k: (order.append(method), original(*a, **k))[1])
+
+    noted(Run, "_learn")
+    noted(Run, "_checked")
+    build = Run.__init__
+
+    def queueing(self: Run, *arguments: Any, **options: Any) -> None:
+        build(self, *arguments, **options)
+        self.queues = True
+
+    monkeypatch.setattr(Run, "__init__", queueing)
+    train(tiny(), tmp_path)
+    assert_same(finished, tmp_path)
+    assert order[:4] == ["_learn", "_checked", "_learn", "_checked"]
+
+
 def test_another_seed_gives_another_run(finished: Path, tmp_path: Path) -> None:
     train(tiny(seed=2, eval_episodes=0), tmp_path)
     assert rows(finished / "train.csv") != rows(tmp_path / "train.csv")

@@ -45,6 +45,7 @@ from pixelcontrol.agents.rssm import (
     observe,
 )
 from pixelcontrol.distributions import gumbel_noise, truncated_normal
+from pixelcontrol.machine import to_device
 from pixelcontrol.networks import rounded
 from pixelcontrol.returns import lambda_return
 from pixelcontrol.settings import setting
@@ -98,8 +99,8 @@ class LatentMemory:
     def push(self, step: TimeStep) -> Float32[Tensor, "worlds features"]:
         """Take in one row of every world and return the features of where each is now."""
         agent, device = self.agent, step.image.device
-        goes_on = torch.from_numpy(~step.first).to(device)[:, None]
-        action = torch.from_numpy(step.action).to(device) * goes_on
+        goes_on = to_device(~step.first, device)[:, None]
+        action = to_device(step.action, device) * goes_on
         before = self.observation * goes_on if self.observation.numel() else agent.no_features(len(action))
         noise = gumbel_noise((len(action), *agent.latent_shape), self.generator, device)
         self.observation = agent.remember(before, action, step.image, noise)

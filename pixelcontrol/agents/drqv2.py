@@ -136,7 +136,7 @@ class DrQV2:
         if agent_step < self.settings.exploration_steps:
             shape = (observation.shape[0], self.action_dim)
             return 2.0 * torch.rand(shape, generator=self.generator, device=self.device) - 1.0
-        std = self.std(torch.tensor(agent_step, device=self.device))
+        std = self.std(torch.full((), agent_step, device=self.device))
         return noisy_action(self.actor(self.encoder(observation)).tanh(), std, self.generator)
 
     @torch.no_grad()
