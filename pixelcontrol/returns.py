@@ -40,24 +40,24 @@ def n_step_return(
 def lambda_return(
     reward: Float32[Tensor, "steps batch"],
     value: Float32[Tensor, "states batch"],
-    discount: float,
+    discount: Float32[Tensor, "steps batch"],
     lambda_: float,
 ) -> Float32[Tensor, "steps batch"]:
     """Mix the returns over all numbers of steps (arXiv:2010.02193, equation 4).
 
-        R(t) = r(t) + γ ((1 - λ) v(t+1) + λ R(t+1)),   and R = v at the last state
+        R(t) = r(t) + γ(t) ((1 - λ) v(t+1) + λ R(t+1)),   and R = v at the last state
 
     Here r(t) is the reward of *arriving* in state t: a state's value includes it.
 
     Args:
         reward: of arriving in each state but the last.
         value: of each state; one state more than there are rewards.
-        discount: γ, per agent step.
+        discount: γ of what comes after each of these states.
         lambda_: 0 trusts the next state's value, 1 the rewards up to the last state.
     """
     following = value[-1]
     returns = []
     for step in reversed(range(len(reward))):
-        following = reward[step] + discount * torch.lerp(value[step + 1], following, lambda_)
+        following = reward[step] + discount[step] * torch.lerp(value[step + 1], following, lambda_)
         returns.append(following)
     return torch.stack(returns[::-1])

@@ -102,13 +102,21 @@ def test_equals_a_walk_row_by_row(windows, gamma):
 def test_lambda_return_by_hand(lambda_, expected):
     reward = torch.tensor([[1.0], [2.0], [4.0]])
     value = torch.tensor([[64.0], [8.0], [16.0], [32.0]])  # the first is of no use
-    assert lambda_return(reward, value, 0.5, lambda_)[:, 0].tolist() == expected
+    half = torch.full_like(reward, 0.5)
+    assert lambda_return(reward, value, half, lambda_)[:, 0].tolist() == expected
+
+
+def test_lambda_return_ends_where_the_discount_is_zero():
+    reward, value = torch.tensor([[1.0], [2.0], [4.0]]), torch.full((4, 1), 64.0)
+    discount = torch.tensor([[0.5], [0.0], [0.5]])
+    # nothing after the second state: 2; before it 1 + (64 + 2)/4
+    assert lambda_return(reward, value, discount, 0.5)[:2, 0].tolist() == [17.5, 2.0]
 
 
 def test_lambda_return_passes_gradients_to_rewards_and_values():
     reward = torch.ones(2, 1, requires_grad=True)
     value = torch.ones(3, 1, requires_grad=True)
-    lambda_return(reward, value, 0.5, 0.5)[0].sum().backward()
+    lambda_return(reward, value, torch.full((2, 1), 0.5), 0.5)[0].sum().backward()
     # R(0) = r0 + v1/4 + (r1 + v2/2)/4
     assert reward.grad.flatten().tolist() == [1.0, 0.25]
     assert value.grad.flatten().tolist() == [0.0, 0.25, 0.125]

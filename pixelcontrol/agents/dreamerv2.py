@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
@@ -78,7 +79,12 @@ class DreamerV2Settings:
     free_nats: float = setting(1.0, "mean KL up to which neither is trained", "code", low=0.0)
     imagined_states: int = setting(15, "states of an imagined sequence", "code", low=2)
     imagined_discount: float = setting(
-        0.99, "gamma in imagination, per agent step; true ends are not foreseen", "code", low=0.0, high=1.0
+        0.99, "gamma in imagination, per agent step", "code", low=0.0, high=1.0
+    )
+    foresee_ends: bool = setting(
+        False,
+        "learn where episodes truly end, and imagine no rewards beyond; for tasks that have such ends",
+        "code: pred_discount, which is off for the suite",
     )
     return_lambda: float = setting(0.95, "lambda of the imagined returns", "code", low=0.0, high=1.0)
     entropy_weight: float = setting(1e-4, "weight of the policy's entropy", "code", low=0.0)
@@ -110,16 +116,6 @@ class LatentMemory:
 class DreamerV2:
     """The agent: a world model, an actor, a critic and its slow copy."""
 
-    metric_names: tuple[str, ...] = (
-        "image_loss",
-        "reward_loss",
-        "kl_loss",
-        "actor_loss",
-        "critic_loss",
-        "target_mean",
-        "entropy",
-    )
-
     def __init__(
         self,
         observation_shape: tuple[int, int, int],
@@ -141,6 +137,8 @@ class DreamerV2:
                 f"use --image-size {IMAGE_SIZE}"
             )
         self.settings = s = settings
+        model_losses = "image_loss", "reward_loss", "kl_loss", *(["ending_loss"] if s.foresee_ends else [])
+        self.metric_names = *model_losses, "actor_loss", "critic_loss", "target_mean", "entropy"
         self.device = device
         self.action_dim = action_dim
         self.latent_shape = (s.latent_groups, s.latent_classes)
@@ -156,6 +154,8 @@ class DreamerV2:
         self.reward = dense(features, s.head_dim, 1)
         self.actor = dense(features, s.head_dim, 2 * action_dim)
         self.critic = dense(features, s.head_dim, 1)
+        # from features to the logit of not being at a true end; none or one
+        self.survival = nn.ModuleList([dense(features, s.head_dim, 1)] if s.foresee_ends else [])
         weights = torch.Generator().manual_seed(seed)
         for network in (*self.model(), self.actor, self.critic):
             initialise_glorot(network, weights)
@@ -171,7 +171,8 @@ class DreamerV2:
 
     def model(self) -> tuple[nn.Module, ...]:
         """Return the networks of the world model."""
-        return self.encoder, self.transition, self.prior, self.posterior, self.decoder, self.reward
+        known = self.encoder, self.transition, self.prior, self.posterior, self.decoder, self.reward
+        return *known, *self.survival
 
     def _adam(self, learning_rate: float, *networks: nn.Module) -> torch.optim.AdamW:
         parameters = [parameter for network in networks for parameter in network.parameters()]
@@ -260,7 +261,7 @@ class DreamerV2:
         """Minimise the loss of the world model; return the features of every row as they were before the step."""
         s = self.settings
         length, size = batch.reward.shape
-        encoder, transition, prior, posterior, decoder, reward = rounded(*self.model())
+        encoder, transition, prior, posterior, decoder, reward, *survival = rounded(*self.model())
         encoded = encoder(batch.image.flatten(0, 1)).unflatten(0, (length, size))
         noise = gumbel_noise((length, size, *self.latent_shape), self.generator, self.device)
         start = self.split(self.no_features(size))
@@ -272,8 +273,11 @@ class DreamerV2:
         wrong = decoder(features) - centred(batch.image.flatten(0, 1))
         image_loss = 0.5 * wrong.square().sum(dim=(1, 2, 3)).mean()
         reward_loss = 0.5 * (scalar(reward(features)) - batch.reward.flatten()).square().mean()
-        self._step(self.model_optimiser, image_loss + reward_loss + kl_loss)
         losses = {"image_loss": image_loss, "reward_loss": reward_loss, "kl_loss": kl_loss}
+        for head in survival:
+            logit = scalar(head(features))
+            losses["ending_loss"] = F.binary_cross_entropy_with_logits(logit, batch.discount.flatten())
+        self._step(self.model_optimiser, torch.stack(list(losses.values())).sum())
         return features.detach(), {name: loss.detach() for name, loss in losses.items()}
 
     def update_behaviour(self, start: Float32[Tensor, "states features"]) -> dict[str, Tensor]:
@@ -282,7 +286,8 @@ class DreamerV2:
         steps, count = s.imagined_states - 1, len(start)
         (actor,) = rounded(self.actor)
         with torch.no_grad():  # the model and the slow critic judge, and do not learn here
-            transition, prior, reward = rounded(self.transition, self.prior, self.reward)
+            judges = self.transition, self.prior, self.reward, *self.survival
+            transition, prior, reward, *survival = rounded(*judges)
             (slow_critic,) = rounded(self.slow_critic)
         noise = gumbel_noise((steps, count, *self.latent_shape), self.generator, self.device)
         uniform = torch.rand(steps, count, self.action_dim, generator=self.generator, device=self.device)
@@ -294,11 +299,14 @@ class DreamerV2:
             return action
 
         features = imagine(transition, prior, policy, self.split(start), noise)
-        target = lambda_return(
-            scalar(reward(features[:-1])), scalar(slow_critic(features)), s.imagined_discount, s.return_lambda
-        )
+        expected = scalar(reward(features[:-1]))
+        discount = torch.full_like(expected, s.imagined_discount)
+        for head in survival:
+            discount = discount * scalar(head(features[:-1])).sigmoid()
+        target = lambda_return(expected, scalar(slow_critic(features)), discount, s.return_lambda)
         # how much of each state is left after the discounts on the way there
-        weight = s.imagined_discount ** torch.arange(steps, device=self.device)[:, None]
+        passed = torch.cat([torch.ones_like(discount[:1]), discount[:-1].detach()])
+        weight = passed.cumprod(dim=0)
         entropy = torch.stack(entropies)
         actor_loss = -(weight * (target + s.entropy_weight * entropy)).mean()
         self._step(self.actor_optimiser, actor_loss)
@@ -338,6 +346,7 @@ class DreamerV2:
             "posterior": self.posterior,
             "decoder": self.decoder,
             "reward": self.reward,
+            "survival": self.survival,
             "actor": self.actor,
             "critic": self.critic,
             "slow_critic": self.slow_critic,

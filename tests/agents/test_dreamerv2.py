@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,21 +143,44 @@ def test_the_slow_critic_is_copied_at_the_first_and_every_second_update():
                 assert torch.equal(slow, fast)
 
 
-def test_a_reward_is_foreseen_and_sought():
-    """In one batch with one action rewarded, the policy moves towards that action."""
-    agent = new_agent(
-        gradient_clip=100.0, deter_dim=16, model_dim=16, head_dim=16, weight_decay=0.0, entropy_weight=0.0,
-        model_learning_rate=3e-3, actor_learning_rate=3e-3, free_nats=0.0,
-    )  # fmt: skip
+LEARNING = {
+    "gradient_clip": 100.0, "deter_dim": 32, "model_dim": 32, "head_dim": 32, "weight_decay": 0.0,
+    "entropy_weight": 0.0, "model_learning_rate": 3e-3, "actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3,
+    "free_nats": 0.0, "imagined_states": 3,
+}  # fmt: skip
+
+
+def test_what_images_say_is_rewarded_is_sought():
+    """In a dark world one way is right, in a bright one the other."""
+    agent = new_agent(**LEARNING)
     g = torch.Generator().manual_seed(1)
     action = 2 * torch.rand(4, 16, ACTION, generator=g) - 1
-    blank = torch.full((4, 16, *SHAPE), 127, dtype=torch.uint8)
-    batch = Sequences(blank, action, action[..., 0] - action[..., 1], torch.ones(4, 16))
-    for _ in range(150):
+    bright = torch.arange(16) % 2 == 0
+    image = torch.where(bright[:, None, None, None], 230, 30).to(torch.uint8).expand(4, 16, *SHAPE)
+    reward = torch.where(bright, 1.0, -1.0) * action[..., 0]
+    batch = Sequences(image, action, reward, torch.ones(4, 16))
+    for _ in range(250):
         agent.update(batch, step())
-    best = agent.act_greedily(agent.memory(draws()).push(time_step(1, first=True)))
-    assert (best[:, 0] > 0.5).all()
-    assert (best[:, 1] < -0.5).all()
+    first = time_step(0, first=True)
+    best = agent.act_greedily(agent.memory(draws()).push(replace(first, image=image[0, :2])))
+    assert best[0, 0] > 0.5
+    assert best[1, 0] < -0.5
+
+
+def test_nothing_is_imagined_beyond_an_end_that_is_foreseen():
+    """The same rows, said to be true ends or not: where they are, a state is worth its own reward."""
+    worth = {}
+    for discount in (0.0, 1.0):
+        agent = new_agent(**LEARNING, foresee_ends=True)
+        batch = new_batch(length=2, batch=8)
+        batch = batch._replace(reward=torch.ones(2, 8), discount=torch.full((2, 8), discount))
+        for _ in range(60):
+            metrics = agent.update(batch, step())
+        assert set(metrics) == set(agent.metric_names)
+        assert metrics["ending_loss"] < 0.1
+        worth[discount] = metrics["target_mean"].item()
+    assert worth[0.0] == pytest.approx(1.0, abs=0.3)
+    assert worth[1.0] > 2.0
 
 
 def test_in_bf16_an_update_is_nearly_the_same():
