@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pixelcontrol import machine, storage
 from pixelcontrol.augment import random_shift
-from pixelcontrol.config import Config
+from pixelcontrol.config import AGENTS, Config
 from pixelcontrol.errors import RunError
 from pixelcontrol.experiments.sweep import ThisMachine, plan, progress, run_all
 from pixelcontrol.learner import Learner
@@ -149,7 +149,14 @@ def bench_replay(config: Config, hardware: Hardware, env: Env, repeats: int) -> 
     """Time drawing a batch from a full replay and shifting it, wherever images can be kept here.
 
     The plain form shifts as the paper says, by bilinear interpolation of float32 images.
+
+    Raises:
+        ValueError: the agent learns from sequences, which nobody shifts.
     """
+    if AGENTS[config.agent].learns_from == "sequences":
+        raise ValueError(
+            f"bench replay draws and shifts transitions, and {config.agent} learns from sequences"
+        )
     device, batch_size = hardware.device, config.loop.batch_size
     generator = torch.Generator(device).manual_seed(config.seed)
 

@@ -43,7 +43,7 @@ AGENTS = {
     ),
 }
 # Settings of the loop that mean nothing to an agent that learns from sequences.
-OF_TRANSITIONS = ("frame_stack", "n_step", "discount")
+OF_TRANSITIONS = {"frame_stack", "n_step", "discount"}
 RENDERERS: tuple[RendererName, ...] = get_args(RendererName)
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -150,12 +150,11 @@ def resolve(
 
     if known.source in ("toy", "factory") and {"camera", "depth"} & overrides.keys():
         raise ValueError(f"--camera and --depth are for dm_control's own tasks; {task} chooses for itself")
-    if AGENTS[agent].learns_from == "sequences" and (
-        strange := [n for n in OF_TRANSITIONS if n in overrides]
-    ):
+    strange = OF_TRANSITIONS & overrides.keys()
+    if AGENTS[agent].learns_from == "sequences" and strange:
         raise ValueError(
-            f"{flag(strange[0])} is for agents that learn from transitions; {agent} learns from sequences, and "
-            "remembers what it saw"
+            f"{flag(min(strange))} is for agents that learn from transitions; {agent} learns from sequences: "
+            "leave it out"
         )
     config = Config(task, agent, preset, seed, fill(LoopSettings), fill(AGENTS[agent].settings))
     _check_together(config.loop)

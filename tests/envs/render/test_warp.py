@@ -1,5 +1,8 @@
 """The kernels against OpenGL's picture of small scenes, each with the one thing that it is about."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -265,3 +268,19 @@ def test_a_planes_grid_is_symmetric_about_its_middle():
     finite, endless = _plane_grids(scene)[0]
     np.testing.assert_allclose(finite, [1.0, 0.4, 0.6], rtol=1e-6)
     np.testing.assert_allclose(endless[0], 100 * endless[2])
+
+
+FOR_A_GPU = """
+import sys
+import warp as wp
+from pixelcontrol.envs.render import kernels
+wp.compile_aot_module(kernels, arch=80, module_dir=sys.argv[1], use_ptx=True)
+"""
+
+
+def test_the_kernels_compile_for_a_gpu(tmp_path):
+    """Which needs none: Warp brings NVIDIA's compiler along."""
+    subprocess.run([sys.executable, "-c", FOR_A_GPU, str(tmp_path)], check=True)
+    (program,) = tmp_path.glob("*.ptx")
+    for kernel in ("look", "place", "find", "shade"):
+        assert f".entry {kernel}_" in program.read_text(errors="replace")
