@@ -22,7 +22,7 @@ forms)
   python3 benchmarks/forms.py
   ;;
 speed)
-  for agent in drqv2 sac curl drq; do pixelcontrol bench update --agent $agent "$@"; done
+  for agent in drqv2 sac curl drq dreamerv2; do pixelcontrol bench update --agent $agent "$@"; done
   for precision in fp32 tf32; do
     pixelcontrol bench update --precision $precision "$@" || echo "$precision: not on this device"
   done

@@ -18,6 +18,7 @@ from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.tasks import Task, find_task
 from pixelcontrol.learner import PRECISIONS
 from pixelcontrol.settings import check, flag, setting, unknown
+from pixelcontrol.storage import RESERVE_BYTES
 from pixelcontrol.types import Agent
 
 
@@ -31,6 +32,8 @@ class AgentKind(NamedTuple):
     settings: type[Any]
     presets: Mapping[str, Mapping[str, Any]]
     learns_from: Literal["transitions", "sequences"] = "transitions"
+    # beside the replay, at the paper's sizes: see `storage.choose`
+    reserve_bytes: int = RESERVE_BYTES
 
 
 AGENTS = {
@@ -39,7 +42,12 @@ AGENTS = {
     "curl": AgentKind(curl.CURL, curl.CURLSettings, curl.PRESETS),
     "sac": AgentKind(sac.SAC, sac.SACSettings, sac.PRESETS),
     "dreamerv2": AgentKind(
-        dreamerv2.DreamerV2, dreamerv2.DreamerV2Settings, dreamerv2.PRESETS, learns_from="sequences"
+        dreamerv2.DreamerV2,
+        dreamerv2.DreamerV2Settings,
+        dreamerv2.PRESETS,
+        learns_from="sequences",
+        reserve_bytes=4
+        * RESERVE_BYTES,  # what 2,500 images and 35,000 imagined steps leave for the gradients
     ),
 }
 # Settings of the loop that mean nothing to an agent that learns from sequences.

@@ -1,4 +1,4 @@
-"""How actions are drawn around a policy's mean."""
+"""How actions are drawn around a policy's mean, and one class out of several."""
 
 from __future__ import annotations
 

@@ -43,6 +43,15 @@ def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(array).to(device, non_blocking=True)
 
 
+def restore_generator(generator: torch.Generator, state: torch.Tensor) -> None:
+    """Let a generator go on from a stored state, or as it was seeded where that is another kind of device's.
+
+    A GPU's state is a seed and an offset, a CPU's is a Mersenne Twister: neither can go on as the other.
+    """
+    if state.shape == generator.get_state().shape:
+        generator.set_state(state.cpu())
+
+
 def prepare_process() -> None:
     """Set up this process for learning; call once, at its start.
 

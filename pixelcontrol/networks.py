@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import sqrt
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from pixelcontrol.machine import restore_generator
 
 
 def initialise(module: nn.Module, generator: torch.Generator, *, delta_orthogonal: bool = False) -> None:
@@ -88,14 +90,20 @@ class ConvEncoder(nn.Module):
 
     def forward(self, observation: UInt8[Tensor, "batch channels height width"]) -> Tensor:
         """Return the (batch, feature_count) features of observations with values in 0..255."""
-        # channels_last before the cast: the layout is free to choose while values are one byte
-        pixels = observation.contiguous(memory_format=torch.channels_last)
-        # multiples of 1/2, which bf16 holds exactly; the first weights bear the division by 255
-        centred = pixels.to(compute_dtype(pixels.device)).sub_(255.0 * self.pixel_offset)
-        first = self.convolutions[0]
-        assert isinstance(first, nn.Conv2d)
-        features = self.convolutions[1:](F.conv2d(centred, first.weight / 255.0, first.bias, first.stride))
+        features = self.convolutions[1:](see(self.convolutions[0], observation, self.pixel_offset))
         return features.permute(0, 2, 3, 1).flatten(1)
+
+
+def see(
+    first: nn.Module, image: UInt8[Tensor, "batch channels height width"], offset: float
+) -> Float[Tensor, "batch filters rows columns"]:
+    """Return what an encoder's first convolution makes of pixels / 255 - `offset`, before its activation."""
+    assert isinstance(first, nn.Conv2d)
+    # channels_last before the cast: the layout is free to choose while values are one byte
+    pixels = image.contiguous(memory_format=torch.channels_last)
+    # multiples of 1/2, which bf16 holds exactly; the weights bear the division by 255
+    centred = pixels.to(compute_dtype(pixels.device)).sub_(255.0 * offset)
+    return F.conv2d(centred, first.weight / 255.0, first.bias, first.stride)
 
 
 def projection(feature_count: int, feature_dim: int, *, tanh: bool = True) -> nn.Sequential:
@@ -272,3 +280,15 @@ def rounded(*networks: nn.Module) -> list[Callable[..., Any]]:
 def ema_update(target: Iterable[Tensor], source: Iterable[Tensor], tau: float) -> None:
     """Move every target parameter by the fraction `tau` toward its source (paper, Algorithm 1)."""
     torch._foreach_lerp_(list(target), list(source), tau)
+
+
+def save_state(parts: Mapping[str, Any], generator: torch.Generator) -> dict[str, Any]:
+    """Return the state of all `parts`, networks and optimisers, and of the generator, by name."""
+    return {name: part.state_dict() for name, part in parts.items()} | {"generator": generator.get_state()}
+
+
+def load_state(parts: Mapping[str, Any], generator: torch.Generator, state: Mapping[str, Any]) -> None:
+    """Restore what `save_state` returned."""
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    restore_generator(generator, state["generator"])

@@ -69,7 +69,7 @@ class Episode:
         step = TimeStep(pixels, self._action, zero, zero, self._first, np.array([False]))
         self._action = self._agent.act_greedily(self._memory.push(step)).numpy()
         self._first = np.array([False])
-        return self._action[0]
+        return self._action[0].copy()
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,6 @@ class Policy:
     image_shape: tuple[int, int, int]
     action_dim: int
 
-    @property
-    def remembers(self) -> bool:
-        """Whether it knows more of an episode than the stack of its last images."""
-        return isinstance(self.agent, DreamerV2)
-
     def episode(self) -> Episode:
         """Return a function from the image of now to the best action, for one episode from its start."""
         return Episode(self.agent, self.action_dim)
@@ -107,7 +102,7 @@ class Policy:
         Raises:
             ValueError: this agent needs to see its episodes from the start.
         """
-        if self.remembers:
+        if isinstance(self.agent, DreamerV2):
             raise ValueError(
                 f"{self.config.agent} remembers its episode, and cannot act on single observations; use "
                 "act = policy.episode(), then act(image) with each image"

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 from torch import Tensor
 
-from pixelcontrol.machine import to_device
+from pixelcontrol.machine import restore_generator, to_device
 from pixelcontrol.returns import n_step_return
 from pixelcontrol.types import Sequences, TimeStep, Transitions
 
@@ -102,7 +102,7 @@ class _Starts:
         self.added, self.removed = state["starts_added"], state["starts_removed"]
         self.oldest_row = state["oldest_start_row"]
         self.publish()
-        self.generator.set_state(state["generator"].cpu())
+        restore_generator(self.generator, state["generator"])
 
 
 class _Row(NamedTuple):

@@ -15,7 +15,7 @@ import psutil
 import torch
 from torch import Tensor
 
-# What a run needs beside its replay: weights, batches and activations on a GPU; those or the workers in RAM.
+# What most runs need beside their replay: weights, batches and activations on a GPU; those or the workers in RAM.
 RESERVE_BYTES = 2 * 1024**3
 
 
@@ -40,13 +40,14 @@ def available_ram_bytes() -> int:
     return available
 
 
-def choose(shape: tuple[int, ...], device: torch.device, directory: Path) -> Storage:
+def choose(shape: tuple[int, ...], device: torch.device, directory: Path, reserve_bytes: int) -> Storage:
     """Choose the fastest place with room for a uint8 array of `shape`.
 
     Args:
         shape: of the images, (rows, worlds, channels, height, width).
         device: where the agent learns.
         directory: where a file would be put.
+        reserve_bytes: what is to stay free on each for everything else.
 
     Raises:
         ValueError: it fits nowhere; names what is needed and what is free.
@@ -54,16 +55,16 @@ def choose(shape: tuple[int, ...], device: torch.device, directory: Path) -> Sto
     size = prod(shape)
     free: dict[str, int] = {}
     if device.type == "cuda":
-        free["gpu"] = torch.cuda.mem_get_info(device)[0] - RESERVE_BYTES
-    free["ram"] = available_ram_bytes() - RESERVE_BYTES
+        free["gpu"] = torch.cuda.mem_get_info(device)[0] - reserve_bytes
+    free["ram"] = available_ram_bytes() - reserve_bytes
     disk = os.statvfs(directory)
-    free["disk"] = disk.f_bavail * disk.f_frsize - RESERVE_BYTES
+    free["disk"] = disk.f_bavail * disk.f_frsize - reserve_bytes
     words = ", ".join(f"{max(room, 0) / 1e9:.1f} GB free on {tier}" for tier, room in free.items())
     for tier, room in free.items():
         if size <= room:
             return Storage(tier, size, words)
     raise ValueError(
-        f"the replay needs {size / 1e9:.1f} GB, but there are only {words} (after {RESERVE_BYTES / 1e9:.1f} GB "
+        f"the replay needs {size / 1e9:.1f} GB, but there are only {words} (after {reserve_bytes / 1e9:.1f} GB "
         "for everything else); lower --replay-capacity or --image-size"
     )
 

@@ -39,6 +39,7 @@ from pixelcontrol.learner import Learner, choose_precision
 from pixelcontrol.logger import CsvLog, EventLog, Progress, write_video
 from pixelcontrol.replay import SequenceReplay, TransitionReplay, ring_rows
 from pixelcontrol.rundir import RunLock
+from pixelcontrol.settings import flag
 from pixelcontrol.types import Agent, Env, Replay, TimeStep
 
 # Training and evaluation worlds draw their episodes from different random streams of one seed.
@@ -100,6 +101,24 @@ def reach(config: Config) -> int:
     if AGENTS[config.agent].learns_from == "sequences":
         return int(config.agent_settings.sequence_length)
     return config.loop.n_step + config.loop.frame_stack
+
+
+def _check_that_sequences_fit(config: Config, env: Env) -> None:
+    """Refuse a run whose first update would find no whole sequence."""
+    if AGENTS[config.agent].learns_from != "sequences":
+        return
+    length, repeat, frames = reach(config), config.loop.action_repeat, env.spec.episode_frames
+    rows = -(-frames // repeat) + 1 if frames else length
+    if rows < length:
+        raise ValueError(
+            f"--sequence-length is {length} agent steps, but an episode of {config.task} has {rows} images at "
+            f"--action-repeat {repeat}; lower it"
+        )
+    if config.loop.seed_frames // repeat // env.num_worlds < length:
+        raise ValueError(
+            f"--seed-frames {config.loop.seed_frames} are fewer than {length} agent steps (--sequence-length) in "
+            f"each of {env.num_worlds} worlds; raise it to {length * repeat * env.num_worlds}"
+        )
 
 
 def build_replay(
@@ -168,6 +187,7 @@ class Run:
             build_env(config, hardware, loop.eval_episodes, EVAL_STREAM) if loop.eval_episodes else None
         )
         self.agent = build_agent(config, self.env.image_shape, self.env.spec.action_dim, hardware.device)
+        _check_that_sequences_fit(config, self.env)
         self.replay = self._build_replay()
         self.learner = Learner(
             self.agent,
@@ -188,8 +208,8 @@ class Run:
             episode_frames=[0] * hardware.envs,
         )
         self.last = np.zeros(hardware.envs, dtype=bool)
-        # Whether what is asked of the device is done later, behind what was asked of it before.
-        self.queues = hardware.device.type == "cuda"
+        # Whether an update costs the host no time, since the device is given it as one graph.
+        self.queues = self.learner.capturable
         self.metrics: dict[str, torch.Tensor] = {}
         self.signal: int | None = None
         self.commit = machine.commit()
@@ -228,7 +248,8 @@ class Run:
         # a short run never fills a large ring
         capacity = min(loop.replay_capacity, loop.frames // loop.action_repeat + hardware.envs)
         shape = (ring_rows(capacity, hardware.envs, reach(config)), hardware.envs, *self.env.image_shape)
-        place = storage.choose(shape, hardware.device, self.run_dir)
+        reserve = AGENTS[config.agent].reserve_bytes
+        place = storage.choose(shape, hardware.device, self.run_dir, reserve)
         self.progress.say(
             f"  replay of {capacity:,} transitions: {place.size_bytes / 1e9:.2f} GB on {place.tier} when full "
             f"({place.reason})"
@@ -265,7 +286,7 @@ class Run:
                 acting = int((~self.last).sum())
                 updates = self._updates_due(acting)
                 actions = self._act()
-                if self.queues:  # the GPU has work while the host waits for the actions and sends them
+                if self.queues:  # so the GPU has work while the host waits for the actions and sends them
                     self._learn(updates)
                 self.env.send(actions())
                 if not self.queues:
@@ -377,7 +398,10 @@ class Run:
             self.progress.say(f"warning: this evaluation's film or curve could not be written: {error}")
 
     def _act(self) -> Callable[[], np.ndarray]:
-        """Have actions chosen; the result waits for them, and for nothing that is asked of the device later."""
+        """Have actions chosen; the result waits for them, and for nothing that is asked of the device later.
+
+        Where updates are queued, a breakdown is noticed a round of updates late.
+        """
         chosen = self.agent.act(self.memory.observation, self.counters.agent_step)
         # one transfer for both, since each waits for the device
         numbers = torch.cat([chosen.flatten(), self.learner.sum_of_metrics.view(1)])
@@ -408,9 +432,10 @@ class Run:
             {"agent": self.agent.state_dict(), "metrics": self.metrics, "action": action.tolist()}, evidence
         )
         values = ", ".join(f"{name} {float(value):g}" for name, value in self.metrics.items())
+        rates = " or ".join(flag(name) for name in self.config.flat() if name.endswith("learning_rate"))
         raise NotFinite(
             f"learning broke down at update {self.counters.update} (frame {self.frame:,}): {values}; weights "
-            f"are in {evidence}, the last checkpoint is untouched; try a lower --learning-rate or --precision fp32"
+            f"are in {evidence}, the last checkpoint is untouched; try a lower {rates}, or --precision fp32"
         )
 
     def save(self, wait: bool = True) -> None:

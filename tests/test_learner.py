@@ -247,6 +247,19 @@ def test_no_update_reads_its_device(name, no_numbers):
     assert learner.sum_of_metrics.is_meta
 
 
+@pytest.mark.parametrize("name", AGENTS)
+def test_what_was_learned_on_a_gpu_goes_on_without_its_generators(name):
+    """Whose state is 16 bytes there, and none that a CPU's could take."""
+    agent, replay = any_agent_and_replay(name, CPU)
+    for part in (agent, replay):
+        state = deepcopy(part.state_dict()) | {"generator": torch.zeros(16, dtype=torch.uint8)}
+        before = part.generator.get_state()
+        part.load_state_dict(state)
+        assert torch.equal(part.generator.get_state(), before)
+        part.load_state_dict(state | {"generator": torch.Generator().manual_seed(77).get_state()})
+        assert not torch.equal(part.generator.get_state(), before)
+
+
 class NoWaiting(TorchDispatchMode):
     """Refuses copies between the host and a device for which the host would wait."""
 

@@ -48,6 +48,16 @@ def test_an_episode_of_single_images_is_that_of_their_stacks(run_dir: Path) -> N
         assert np.array_equal(act(image), policy(stack))
 
 
+def test_an_action_may_be_changed_by_who_gets_it(dreamer_dir: Path) -> None:
+    policy = pixelcontrol.load(dreamer_dir)
+    one, other = policy.episode(), policy.episode()
+    for value in (10, 200, 90):
+        image = np.full((3, 64, 64), value, np.uint8)
+        action = one(image)
+        assert np.array_equal(action, other(image))
+        action *= -50.0
+
+
 def test_an_agent_that_remembers_acts_on_what_it_saw(dreamer_dir: Path) -> None:
     policy = pixelcontrol.load(dreamer_dir)
     one, other, image = (np.full((3, 64, 64), value, np.uint8) for value in (0, 255, 128))

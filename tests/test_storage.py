@@ -47,7 +47,7 @@ SHORT = RESERVE_BYTES + SIZE - 1
 )
 def test_the_fastest_place_with_room_is_chosen(machine, tmp_path, device, free, tier):
     machine(**free)
-    place = choose(SHAPE, device, tmp_path)
+    place = choose(SHAPE, device, tmp_path, RESERVE_BYTES)
     assert (place.tier, place.size_bytes) == (tier, SIZE)
     assert "free on ram" in place.reason
 
@@ -55,13 +55,13 @@ def test_the_fastest_place_with_room_is_chosen(machine, tmp_path, device, free, 
 def test_nothing_fits_is_said_with_numbers_and_a_remedy(machine, tmp_path):
     machine(gpu=4 * 10**9, ram=7 * 10**9, disk=10**9)
     with pytest.raises(ValueError, match=r"the replay needs 21\.2 GB") as error:
-        choose((1_000_000, 1, 3, 84, 84), CUDA, tmp_path)
+        choose((1_000_000, 1, 3, 84, 84), CUDA, tmp_path, RESERVE_BYTES)
     assert "1.9 GB free on gpu, 4.9 GB free on ram, 0.0 GB free on disk" in str(error.value)
     assert "lower --replay-capacity or --image-size" in str(error.value)
 
 
 def test_this_machine_has_a_place_for_a_small_replay(tmp_path):
-    assert choose(SHAPE, CPU, tmp_path).tier in ("ram", "disk")
+    assert choose(SHAPE, CPU, tmp_path, RESERVE_BYTES).tier in ("ram", "disk")
 
 
 def test_a_containers_limit_counts(monkeypatch, tmp_path):

@@ -144,6 +144,30 @@ def test_evaluation_does_not_disturb_training(finished: Path, tmp_path: Path) ->
     assert rows(tmp_path / "eval.csv") == []
 
 
+def dreaming(**overrides: Any) -> Config:
+    shared = {name: TINY[name] for name in TINY.keys() - {"image_size", "hidden_dim", "conv_filters"}}
+    return resolve("toy_reach", "dreamerv2", **(shared | TINY_DREAMER | {"frames": 400} | overrides))[0]
+
+
+@pytest.fixture(scope="module")
+def dreamt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("dreamt")
+    train(dreaming(), run_dir)
+    return run_dir
+
+
+def assert_same_dreams(one: Path, other: Path) -> None:
+    assert rows(one / "train.csv") == rows(other / "train.csv")
+    left, right = (Checkpoints(run_dir).load() for run_dir in (one, other))
+    assert torch.equal(left["observation"], right["observation"])
+    torch.testing.assert_close(left["agent"], right["agent"], rtol=0, atol=0)
+
+
+def test_evaluation_does_not_disturb_what_an_agent_remembers(dreamt: Path, tmp_path: Path) -> None:
+    train(dreaming(eval_episodes=0), tmp_path)
+    assert_same_dreams(dreamt, tmp_path)
+
+
 @pytest.mark.parametrize("rounds", [23, 28, 90])
 def test_stopped_and_resumed_equals_undisturbed(
     rounds: int, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -168,15 +192,11 @@ def test_stopped_and_resumed_equals_undisturbed(
     assert rows(finished / "eval.csv") == rows(tmp_path / "eval.csv")
 
 
-@pytest.mark.parametrize("rounds", [24, 60])
+@pytest.mark.parametrize("rounds", [28, 60])
 def test_an_agent_that_remembers_resumes_exactly_too(
-    rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rounds: int, dreamt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the second of the updates that catch up, and in mid-episode."""
-    shared = {name: TINY[name] for name in TINY.keys() - {"image_size", "hidden_dim", "conv_filters"}}
-    config = resolve("toy_reach", "dreamerv2", **(shared | TINY_DREAMER | {"frames": 400}))[0]
-    train(config, tmp_path / "whole")
-
+    """Between the updates that catch up, which follow 25 rounds, and in mid-episode."""
     shown: list[int] = []
 
     def stop(self: Progress, frame: int, speed: float) -> None:
@@ -187,15 +207,27 @@ def test_an_agent_that_remembers_resumes_exactly_too(
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "frame", stop)
         with pytest.raises(Interrupted):
-            train(config, tmp_path / "stopped")
-    train(config, tmp_path / "stopped", resume=True)
-    for table in ("train.csv", "eval.csv"):
-        assert rows(tmp_path / "whole" / table) == rows(tmp_path / "stopped" / table)
-    one, other = (Checkpoints(tmp_path / name).load() for name in ("whole", "stopped"))
-    assert torch.equal(one["observation"], other["observation"])
-    for network in ("encoder", "transition", "decoder", "actor", "critic", "slow_critic"):
-        for name, value in one["agent"][network].items():
-            assert torch.equal(value, other["agent"][network][name]), f"{network}.{name}"
+            train(dreaming(), tmp_path)
+    train(dreaming(), tmp_path, resume=True)
+    assert_same_dreams(dreamt, tmp_path)
+    assert rows(dreamt / "eval.csv") == rows(tmp_path / "eval.csv")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (
+            {"sequence_length": 27},
+            "--sequence-length is 27 agent steps, but an episode of toy_reach has 26 images",
+        ),
+        ({"seed_frames": 16}, "in each of 2 worlds; raise it to 20"),
+    ],
+)
+def test_sequences_that_can_never_be_whole_are_refused_at_once(
+    overrides: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        train(dreaming(**overrides), tmp_path)
 
 
 @pytest.fixture

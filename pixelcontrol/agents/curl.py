@@ -28,8 +28,6 @@ from pixelcontrol.agents.sac import (
     SACSettings,
     exploit,
     explore,
-    load_state,
-    save_state,
     soft_value,
     update_actor,
     update_critic,
@@ -37,7 +35,7 @@ from pixelcontrol.agents.sac import (
 )
 from pixelcontrol.augment import centre_crop, random_crop
 from pixelcontrol.memory import FrameStack
-from pixelcontrol.networks import rounded
+from pixelcontrol.networks import load_state, rounded, save_state
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Transitions, Update
 

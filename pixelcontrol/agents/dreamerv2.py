@@ -17,7 +17,10 @@ How an update's sequences and imagined steps align::
     target           R(0) = r(0) + γ ((1 - λ) v(1) + λ R(1))       none at the last state
 
 Departures: Adam's ε is added after its bias correction (Keras: before), which matters in the first few hundred
-updates; mean and deviation of the policy come from one layer, so their first weights are drawn 1 % narrower.
+updates; mean and deviation of the policy come from one layer, so their first weights are drawn a little narrower;
+the slow critic starts as a copy, not with weights of its own for one update; products are rounded to bf16 (the
+official code: fp16 with scaled losses) or not at all. Where ends are foreseen, that head learns towards the row's
+discount (the official code: γ times that), and imagination starts from a sequence's last row too.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ from pixelcontrol.agents.rssm import (
 )
 from pixelcontrol.distributions import gumbel_noise, truncated_normal
 from pixelcontrol.machine import to_device
-from pixelcontrol.networks import rounded
+from pixelcontrol.networks import load_state, rounded, save_state
 from pixelcontrol.returns import lambda_return
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Sequences, TimeStep, Update
@@ -357,15 +360,12 @@ class DreamerV2:
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimisers, count of updates and random state."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        return state | {"updates": self.updates, "generator": self.generator.get_state()}
+        return save_state(self._parts(), self.generator) | {"updates": self.updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+        load_state(self._parts(), self.generator, state)
         self.updates.copy_(state["updates"])
-        self.generator.set_state(state["generator"].cpu())
 
 
 def policy_of(

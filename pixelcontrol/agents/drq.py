@@ -23,8 +23,6 @@ from pixelcontrol.agents.sac import (
     SACSettings,
     exploit,
     explore,
-    load_state,
-    save_state,
     soft_value,
     update_actor,
     update_critic,
@@ -32,6 +30,7 @@ from pixelcontrol.agents.sac import (
 )
 from pixelcontrol.augment import random_shift
 from pixelcontrol.memory import FrameStack
+from pixelcontrol.networks import load_state, save_state
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Transitions, Update
 

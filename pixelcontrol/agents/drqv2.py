@@ -28,7 +28,9 @@ from pixelcontrol.networks import (
     TwinCritic,
     ema_update,
     initialise,
+    load_state,
     rounded,
+    save_state,
     twin_loss,
 )
 from pixelcontrol.schedules import linear_schedule
@@ -212,14 +214,11 @@ class DrQV2:
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimisers and random state."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        return state | {"generator": self.generator.get_state()}
+        return save_state(self._parts(), self.generator)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.generator.set_state(state["generator"].cpu())
+        load_state(self._parts(), self.generator, state)
 
 
 # Overrides of the defaults, which are Table 2, and of the deviations that belong to a task.

@@ -17,18 +17,17 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from pixelcontrol.distributions import straight_through_one_hot
-from pixelcontrol.networks import compute_dtype
+from pixelcontrol.networks import see
 
 # The decoder's convolutions make pictures of just this size.
 IMAGE_SIZE = 64
 
-# Of the images around 0 on which encoder and decoder agree.
-PIXEL_RANGE, PIXEL_OFFSET = 255.0, 0.5
+# What is subtracted from pixels in [0, 1], for the encoder and for the decoder.
+PIXEL_OFFSET = 0.5
 
 
 def initialise_glorot(module: nn.Module, generator: torch.Generator) -> None:
@@ -57,7 +56,7 @@ def centred(
     image: UInt8[Tensor, "*batch channels height width"],
 ) -> Float32[Tensor, "*batch channels height width"]:
     """Return pixels in [-0.5, 0.5]: what the decoder is to say."""
-    return image.float() / PIXEL_RANGE - PIXEL_OFFSET
+    return image.float() / 255.0 - PIXEL_OFFSET
 
 
 class ImageEncoder(nn.Module):
@@ -78,13 +77,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, image: UInt8[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
         """Return the features of images with values in 0..255."""
-        pixels = image.contiguous(memory_format=torch.channels_last).to(compute_dtype(image.device))
-        # multiples of 1/2, which bf16 holds exactly; the first weights bear the division
-        pixels.sub_(PIXEL_RANGE * PIXEL_OFFSET)
-        first = self.convolutions[0]
-        assert isinstance(first, nn.Conv2d)
-        seen = F.conv2d(pixels, first.weight / PIXEL_RANGE, first.bias, first.stride)
-        return self.convolutions[1:](seen).flatten(1)
+        return self.convolutions[1:](see(self.convolutions[0], image, PIXEL_OFFSET)).flatten(1)
 
 
 class ImageDecoder(nn.Module):

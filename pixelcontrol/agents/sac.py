@@ -29,7 +29,9 @@ from pixelcontrol.networks import (
     TwinCritic,
     ema_update,
     initialise,
+    load_state,
     rounded,
+    save_state,
     twin_loss,
 )
 from pixelcontrol.settings import setting
@@ -302,18 +304,6 @@ class SAC:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         load_state(self.model.parts(), self.generator, state)
-
-
-def save_state(parts: Mapping[str, Any], generator: torch.Generator) -> dict[str, Any]:
-    """Return the state of all `parts` and of the generator, by name."""
-    return {name: part.state_dict() for name, part in parts.items()} | {"generator": generator.get_state()}
-
-
-def load_state(parts: Mapping[str, Any], generator: torch.Generator, state: Mapping[str, Any]) -> None:
-    """Restore what `save_state` returned."""
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    generator.set_state(state["generator"].cpu())
 
 
 # What SAC, DrQ and CURL ask of the loop, whatever the preset.

@@ -35,7 +35,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from pixelcontrol.config import resolve
+from pixelcontrol.config import AGENTS, resolve
 from pixelcontrol.envs.tasks import PAPER_TASKS, find_task
 from pixelcontrol.errors import Interrupted
 from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND
@@ -49,8 +49,8 @@ from pixelcontrol.storage import available_ram_bytes
 TRAIN = (sys.executable, "-m", "pixelcontrol", "train")
 """The program that each run is: `pixelcontrol train` of this very installation."""
 
-OVERHEAD_BYTES = 3 * 1024**3
-"""What a run needs beside its images: libraries, weights, optimisers, a CUDA context. A generous guess."""
+OVERHEAD_BYTES = 1024**3
+"""What a run needs beside its images and what its agent works with: libraries, a CUDA context."""
 
 # How `pixelcontrol train` ends when its arguments make no sense.
 _MISTAKE = 2
@@ -156,7 +156,7 @@ def plan(
                 seed=seed,
                 directory=out / f"{word.replace(':', '-')}_{task.replace(':', '.')}_{seed}",
                 frames=loop.frames,
-                memory_bytes=images * 3 * loop.image_size**2 + OVERHEAD_BYTES,
+                memory_bytes=images * 3 * loop.image_size**2 + AGENTS[agent].reserve_bytes + OVERHEAD_BYTES,
                 settings=settings,
             )
         )

@@ -5,7 +5,7 @@ the GRU, LayerNorm, KL, returns from their definition, gradient clipping, weight
 Nothing is shared with the package but the weights and the random numbers.
 """
 
-from math import exp, pi, sqrt
+from math import exp, pi, prod, sqrt
 
 import torch
 
@@ -173,13 +173,17 @@ class NaiveDreamerV2:
         ):
             setattr(self, name, weights)
         model = [self.encoder, self.transition, self.prior, self.posterior, self.decoder, self.reward]
-        self.model_adam = Adam(model, s.model_learning_rate, s)
+        self.survival = read_weights(*agent.survival)
+        self.model_adam = Adam([*model, *self.survival], s.model_learning_rate, s)
         self.actor_adam = Adam([self.actor], s.actor_learning_rate, s)
         self.critic_adam = Adam([self.critic], s.critic_learning_rate, s)
         self.updates = 0
 
     def weights(self):
         """Yield (network, name, weight)."""
+        for head_number, weights in enumerate(self.survival):
+            for name, value in weights.items():
+                yield "survival", f"{head_number}.{name}", value.detach()
         for network in self.NETWORKS:
             for name, value in getattr(self, network).items():
                 yield network, name, value.detach()
@@ -194,7 +198,7 @@ class NaiveDreamerV2:
         """
         s = self.settings
         length, size = batch.reward.shape
-        states, image_loss, reward_loss, for_prior, for_posterior = {}, 0.0, 0.0, 0.0, 0.0
+        states, image_loss, reward_loss, ending_loss, for_prior, for_posterior = {}, 0.0, 0.0, 0.0, 0.0, 0.0
         for b in range(size):
             latent = torch.zeros(self.shape[0] * self.shape[1], dtype=torch.float64)
             deter = torch.zeros(s.deter_dim, dtype=torch.float64)
@@ -209,13 +213,16 @@ class NaiveDreamerV2:
                 wrong = decode(self.decoder, features) - (batch.image[t, b].double() / 255 - 0.5)
                 image_loss += (wrong**2).sum() / 2
                 reward_loss += (head(self.reward, features)[0] - batch.reward[t, b].double()) ** 2 / 2
+                for w in self.survival:
+                    alive = torch.sigmoid(head(w, features)[0])
+                    ending_loss -= torch.log(alive if batch.discount[t, b] == 1.0 else 1 - alive)
                 for_prior += kl(posterior.detach(), prior)
                 for_posterior += kl(posterior, prior.detach())
         rows = length * size
-        image_loss, reward_loss = image_loss / rows, reward_loss / rows
+        image_loss, reward_loss, ending_loss = image_loss / rows, reward_loss / rows, ending_loss / rows
         kl_loss = s.kl_balance * max(for_prior / rows, torch.tensor(s.free_nats).double())
         kl_loss += (1 - s.kl_balance) * max(for_posterior / rows, torch.tensor(s.free_nats).double())
-        self.model_adam.minimise(image_loss + reward_loss + kl_loss)
+        self.model_adam.minimise(image_loss + reward_loss + ending_loss + kl_loss)
 
         actor_loss, critic_terms, targets, entropies, steps = 0.0, [], [], [], s.imagined_states - 1
         for state in range(rows):
@@ -230,15 +237,20 @@ class NaiveDreamerV2:
                 features.append(torch.cat([latent, deter]))
             reward = [head(self.reward, x)[0] for x in features]
             value = [head(self.slow_critic, x)[0] for x in features]
-            gamma, lam = s.imagined_discount, s.return_lambda
+            lam, gamma = s.return_lambda, []
+            for x in features:
+                alive = [torch.sigmoid(head(w, x)[0]) for w in self.survival]
+                gamma.append(s.imagined_discount * (alive[0] if alive else torch.tensor(1.0).double()))
             for t in range(steps):
                 # a mixture of all n-step returns from here: weights (1 - λ) λ^(n - 1), the rest for the longest
                 target = 0.0
                 for n in range(1, steps - t + 1):
-                    sum_n = sum(gamma**k * reward[t + k] for k in range(n)) + gamma**n * value[t + n]
+                    sum_n = sum(prod(gamma[t : t + k]) * reward[t + k] for k in range(n))
+                    sum_n = sum_n + prod(gamma[t : t + n]) * value[t + n]
                     target += (lam ** (n - 1) if n == steps - t else (1 - lam) * lam ** (n - 1)) * sum_n
-                actor_loss -= gamma**t * (target + s.entropy_weight * entropy[t]) / (steps * rows)
-                critic_terms.append((gamma**t, features[t].detach(), target.detach()))
+                weight = prod(gamma[:t], start=torch.tensor(1.0)).item()
+                actor_loss -= weight * (target + s.entropy_weight * entropy[t]) / (steps * rows)
+                critic_terms.append((weight, features[t].detach(), target.detach()))
                 targets.append(target.item())
                 entropies.append(entropy[t].item())
         self.actor_adam.minimise(actor_loss)
