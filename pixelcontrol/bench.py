@@ -270,6 +270,7 @@ def _train(config: Config, hardware: Hardware, *, plain: bool) -> tuple[float, d
             timed(run.env, "send", "send actions")
             timed(run.env, "receive", "wait for physics, draw images")
             timed(run.replay, "add", "store rows")
+            timed(run.memory, "push", "remember what was seen")
             run.config = until(warm_up + config.loop.frames)
             first_frame, started = run.frame, time.perf_counter()
             run.train()

@@ -27,8 +27,14 @@ def test_the_parts_of_a_run_add_up(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(["bench", "train", *SMALL.split()])
     shares = re.findall(r"^train +(\d+\.\d)%", capsys.readouterr().out, re.MULTILINE)
-    assert len(shares) == 6
+    assert len(shares) == 7
     assert sum(map(float, shares)) == pytest.approx(100, abs=0.5)
+
+
+def test_an_agent_of_sequences_has_no_shifts_to_time(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "replay", "toy_reach", "--agent", "dreamerv2"]) == 2
+    assert "dreamerv2 learns from sequences" in capsys.readouterr().err
 
 
 def test_operations_are_counted_and_views_are_not():
