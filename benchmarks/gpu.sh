@@ -19,7 +19,10 @@ check)
   python3 -m pytest tests/test_train.py -k bit_for_bit
   ;;
 forms)
-  python3 benchmarks/forms.py
+  # a process each: a capture that fails can spoil those after it
+  for form in first_layer second_layer observations casts twins trunk encoder; do
+    python3 benchmarks/forms.py $form "$@"
+  done
   ;;
 speed)
   for agent in drqv2 sac curl drq dreamerv2; do pixelcontrol bench update --agent $agent "$@"; done

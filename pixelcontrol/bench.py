@@ -46,6 +46,8 @@ from pixelcontrol.types import Env, Replay, TimeStep
 
 WARM_UP = 5
 EPISODE_ROWS = 500
+# Rows of so many worlds fill a replay of a million in half a minute.
+FILLING_WORLDS = 16
 PLAIN = "plain"
 
 
@@ -97,7 +99,7 @@ class Operations(TorchDispatchMode):
 def filled_replay(config: Config, env: Env, device: torch.device, place: str, folder: Path) -> Replay:
     """Build the configured replay of `env`, full, in `place` ("gpu", "ram" or "disk"); its images are noise."""
     loop, action_dim = config.loop, env.spec.action_dim
-    envs = max(loop.envs, 1)
+    envs = loop.envs or FILLING_WORLDS
     rows = ring_rows(loop.replay_capacity, envs, reach(config))
     shape = (rows, envs, *env.image_shape)
     size = int(np.prod(shape))
@@ -126,23 +128,29 @@ def bench_update(config: Config, hardware: Hardware, env: Env, repeats: int) -> 
         )
         if name == PLAIN:
             learner.capturable = False
-        update = _updater(learner)
-        update()  # the first also creates the optimisers' state
+        make_cycle, cycle = _updater(learner)
+        make_cycle()  # the first also creates the optimisers' state
         with Operations() as operations:
-            update()
-        times[name] = measure(update, repeats, device)
+            make_cycle()
+        times[name] = measure(make_cycle, repeats, device) / cycle
         print(
             f"update  {name:10s} batch {config.loop.batch_size}  {spread(times[name])}, "
-            f"{operations.count} operations",
+            f"{operations.count / cycle:g} operations",
             flush=True,
         )
     print_ratio("update", times[PLAIN], times[hardware.precision], "eager fp32")
 
 
-def _updater(learner: Learner) -> Callable[[], object]:
-    """Return a function that makes the learner's next update."""
+def _updater(learner: Learner) -> tuple[Callable[[], None], int]:
+    """Return a function that makes one update of each kind that the agent has, and how many those are."""
     numbers = itertools.count()
-    return lambda: learner.update(100_000, next(numbers))
+    cycle = len(learner.agent.update_cycle)
+
+    def make_cycle() -> None:
+        for _ in range(cycle):
+            learner.update(100_000, next(numbers))
+
+    return make_cycle, cycle
 
 
 def bench_replay(config: Config, hardware: Hardware, env: Env, repeats: int) -> None:
@@ -224,10 +232,12 @@ def _stepper(env: Env, config: Config) -> Callable[[], object]:
 def bench_train(config: Config, hardware: Hardware) -> None:
     """Time a whole run from the end of its warm-up on, and say which part of the loop the time went to.
 
-    The plain form is the paper's loop, with one world, eager and in fp32.
+    Without its checkpoints. The plain form is the paper's loop, with one world, eager and in fp32.
     """
     rate, parts = _train(config, hardware, plain=False)
     print(f"train   {config.task}, {hardware.envs} worlds: {rate:.1f} frames/s", flush=True)
+    if hardware.device.type == "cuda":
+        print("train   shares of a run in which each part waits for the GPU, so that none overlap:")
     for name, share in sorted(parts.items(), key=lambda item: -item[1]):
         print(f"train   {share:6.1%}  {name}")
     memory = f"{psutil.Process().memory_info().rss / 1e9:.2f} GB of host memory in the main process"
@@ -239,7 +249,10 @@ def bench_train(config: Config, hardware: Hardware) -> None:
 
 
 def _train(config: Config, hardware: Hardware, *, plain: bool) -> tuple[float, dict[str, float]]:
-    """Return the frames/s of a run after its first tenth, and the share of time of each part of the loop."""
+    """Return the frames/s of a run after its first tenth, and the share of time of each part of the loop.
+
+    The shares are of as many frames more: to know a part's time is to wait for its end.
+    """
     repeat = config.loop.action_repeat
     warm_up = config.loop.seed_frames + config.loop.frames // 10 // repeat * repeat
     spent: dict[str, float] = {}
@@ -263,22 +276,33 @@ def _train(config: Config, hardware: Hardware, *, plain: bool) -> tuple[float, d
     with tempfile.TemporaryDirectory(dir=".") as folder:
         run = Run(until(warm_up), Path(folder), hardware, resume=False)
         run.learner.capturable &= not plain
+        run.queues = run.learner.capturable
+        run.save = lambda wait=True: None  # type: ignore[method-assign]
+
+        def seconds_until(frames: int) -> float:
+            run.config = until(frames)
+            started = time.perf_counter()
+            run.train()
+            if hardware.device.type == "cuda":
+                torch.cuda.synchronize()
+            return time.perf_counter() - started
+
         try:
             run.train()
+            first_frame = run.frame
+            seconds = seconds_until(warm_up + config.loop.frames)
+            rate = (run.frame - first_frame) / seconds
             timed(run.learner, "update", "learn")
             timed(run.agent, "act", "act")
             timed(run.env, "send", "send actions")
             timed(run.env, "receive", "wait for physics, draw images")
             timed(run.replay, "add", "store rows")
             timed(run.memory, "push", "remember what was seen")
-            run.config = until(warm_up + config.loop.frames)
-            first_frame, started = run.frame, time.perf_counter()
-            run.train()
+            seconds = seconds_until(warm_up + 2 * config.loop.frames)
         finally:
             run.close()
-        seconds, frames = time.perf_counter() - started, run.frame - first_frame
     spent["the rest"] = seconds - sum(spent.values())
-    return frames / seconds, {name: part / seconds for name, part in spent.items()}
+    return rate, {name: part / seconds for name, part in spent.items()}
 
 
 def bench_seeds(config: Config) -> None:

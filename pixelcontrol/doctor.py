@@ -69,8 +69,9 @@ def _try_renderer(renderer: RendererName, folder: Path | None) -> bool:
         except RuntimeError as error:
             print(f"opengl       not available: {error}")
             return False
+    device = str(machine.choose_device("auto"))
     env = make_env(
-        find_task(TEST_TASK), num_worlds=1, num_workers=0, renderer=renderer, device="cpu", seed=0, stream=0
+        find_task(TEST_TASK), num_worlds=1, num_workers=0, renderer=renderer, device=device, seed=0, stream=0
     )
     try:
         step = env.reset()
@@ -81,10 +82,12 @@ def _try_renderer(renderer: RendererName, folder: Path | None) -> bool:
         milliseconds = (time.perf_counter() - started) / TIMED_IMAGES * 1e3
     finally:
         env.close()
-    print(f"{renderer:12s} works: {milliseconds:.1f} ms per agent step of {TEST_TASK}, image included")
+    print(
+        f"{renderer:12s} works: {milliseconds:.1f} ms per agent step of {TEST_TASK}, image included, on {device}"
+    )
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        imageio.imwrite(folder / f"{renderer}.png", step.image[0].permute(1, 2, 0).numpy())
+        imageio.imwrite(folder / f"{renderer}.png", step.image[0].permute(1, 2, 0).cpu().numpy())
         print(f"             test image: {folder / f'{renderer}.png'}")
     return True
 

@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -84,7 +85,10 @@ def choose_hardware(config: Config) -> Hardware:
     device = machine.choose_device(loop.device)
     precision, reason = choose_precision(loop.precision, device)
     envs = loop.envs or (16 if device.type == "cuda" else 1)
-    workers = loop.workers or min(envs, machine.usable_cores())
+    cores = machine.usable_cores()
+    if "OMP_NUM_THREADS" in os.environ:  # a sweep's way of giving each run its share
+        cores = min(cores, torch.get_num_threads())
+    workers = loop.workers or min(envs, cores)
     return Hardware(device, precision, reason, envs, workers)
 
 
@@ -211,6 +215,8 @@ class Run:
         # Whether an update costs the host no time, since the device is given it as one graph.
         self.queues = self.learner.capturable
         self.metrics: dict[str, torch.Tensor] = {}
+        self.artist = ThreadPoolExecutor(max_workers=1)
+        self.pictures: Future[None] | None = None
         self.signal: int | None = None
         self.commit = machine.commit()
         # A broken-off evaluation is made again from its start, so what is saved is the state from before it.
@@ -365,6 +371,7 @@ class Run:
         """Evaluate, log, film, and draw the curve; training does not notice."""
         loop = self.config.loop
         assert self.eval_env is not None
+        self._finish_pictures()
         outcome = evaluate(self.agent, self.eval_env, loop.eval_episodes, before_step=self._heed_signal)
         self.eval_state = self.eval_env.state()
         self.counters.next_eval = (self.frame // loop.eval_every_frames + 1) * loop.eval_every_frames
@@ -390,12 +397,22 @@ class Run:
                 f"warning: this seed looks dead: DrQ-v2 is published with {published.mean:.0f} at frame "
                 f"{published.frame:,}; some seeds recover, others never do"
             )
+        self.pictures = self.artist.submit(self._draw, outcome.video)
+
+    def _draw(self, video: UInt8[np.ndarray, "images height width 3"]) -> None:
+        """Write film and curve; runs in a thread, since it takes as long as thousands of updates on a GPU."""
+        write_video(self.run_dir / "eval.mp4", video)
+        run_curve(self.run_dir)
+        gc.collect()  # a figure is held by cycles: 1.5 MB more at every evaluation otherwise
+
+    def _finish_pictures(self) -> None:
+        """Wait for film and curve of the evaluation before."""
         try:
-            write_video(self.run_dir / "eval.mp4", outcome.video)
-            run_curve(self.run_dir)
-            gc.collect()  # a figure is held by cycles: 1.5 MB more at every evaluation otherwise
+            if self.pictures is not None:
+                self.pictures.result()
         except OSError as error:
-            self.progress.say(f"warning: this evaluation's film or curve could not be written: {error}")
+            self.progress.say(f"warning: an evaluation's film or curve could not be written: {error}")
+        self.pictures = None
 
     def _act(self) -> Callable[[], np.ndarray]:
         """Have actions chosen; the result waits for them, and for nothing that is asked of the device later.
@@ -407,7 +424,7 @@ class Run:
         numbers = torch.cat([chosen.flatten(), self.learner.sum_of_metrics.view(1)])
         if not numbers.is_cuda:
             return lambda: self._checked(numbers.numpy(), chosen.shape)
-        arrived = torch.cuda.Event()
+        arrived = torch.cuda.Event(blocking=True)  # leaves this core to the worlds meanwhile
         host = torch.empty_like(numbers, device="cpu", pin_memory=True).copy_(numbers, non_blocking=True)
         arrived.record()
 
@@ -427,13 +444,16 @@ class Run:
         action = numbers[:-1].reshape(shape)
         if np.isfinite(numbers).all():
             return action
+        raise self._broken_down(action)
+
+    def _broken_down(self, action: np.ndarray | None = None) -> NotFinite:
+        """Save the evidence, and return the error that says what happened."""
         evidence = self.run_dir / "not_finite.pt"
-        torch.save(
-            {"agent": self.agent.state_dict(), "metrics": self.metrics, "action": action.tolist()}, evidence
-        )
+        last = None if action is None else action.tolist()
+        torch.save({"agent": self.agent.state_dict(), "metrics": self.metrics, "action": last}, evidence)
         values = ", ".join(f"{name} {float(value):g}" for name, value in self.metrics.items())
         rates = " or ".join(flag(name) for name in self.config.flat() if name.endswith("learning_rate"))
-        raise NotFinite(
+        return NotFinite(
             f"learning broke down at update {self.counters.update} (frame {self.frame:,}): {values}; weights "
             f"are in {evidence}, the last checkpoint is untouched; try a lower {rates}, or --precision fp32"
         )
@@ -442,7 +462,12 @@ class Run:
         """Write a checkpoint from which `_restore` continues as if nothing had happened.
 
         Without `wait` it counts some time later: training goes on while the disk takes it.
+
+        Raises:
+            NotFinite: the newest updates broke the weights, which must not take the place of good ones.
         """
+        if not self.learner.sum_of_metrics.isfinite():
+            raise self._broken_down()
         self._warn_if_not_saved(self.checkpoints.finish_save)  # the one before
         state = {
             "image_shape": list(self.env.image_shape),
@@ -500,8 +525,10 @@ class Run:
     def close(self) -> None:
         """End the worker processes and close the files, once a save under way is finished."""
         try:
+            self._finish_pictures()
             self._warn_if_not_saved(self.checkpoints.finish_save)
         finally:
+            self.artist.shutdown()
             for part in (self.env, self.eval_env, self.train_log, self.eval_log, self.board):
                 if part is not None:
                     part.close()

@@ -66,11 +66,22 @@ class PixelRenderer:
         """Move images drawn by `name` to torch `device`."""
         self.name = name
         self.image_shape = image_shape
-        self._device = device
+        self._device = torch.device(device)
+        self._staging = torch.empty(0, dtype=torch.uint8)
 
     def images(self, payload: np.ndarray) -> UInt8[Tensor, "worlds channels height width"]:
         """See `pixelcontrol.types.Renderer`."""
-        return torch.from_numpy(payload).to(self._device, copy=True)
+        images = torch.from_numpy(payload)
+        if self._device.type == "cpu":
+            return images.clone()
+        if self._staging.shape != images.shape:
+            self._staging = torch.empty_like(images).pin_memory()
+            self._copied = torch.cuda.Event()
+        self._copied.synchronize()  # the last copy has left the staging buffer
+        self._staging.copy_(images)
+        moved = self._staging.to(self._device, non_blocking=True)
+        self._copied.record()
+        return moved
 
 
 class VectorEnv:
