@@ -331,34 +331,24 @@ def test_on_another_machine_a_run_keeps_what_auto_came_to(
     assert rows(tmp_path / "train.csv")[-1]["frame"] == "600"
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def break_losses_from(agent_step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from pixelcontrol.agents.drqv2 import DrQV2
 
     learn = DrQV2.update
 
-    def break_down(self: DrQV2, batch: Any, agent_step: torch.Tensor) -> dict[str, torch.Tensor]:
-        metrics = learn(self, batch, agent_step)
-        return metrics | {"critic_loss": metrics["critic_loss"] * (torch.nan if agent_step >= 220 else 1.0)}
+    def break_down(self: DrQV2, batch: Any, now: torch.Tensor) -> dict[str, torch.Tensor]:
+        metrics = learn(self, batch, now)
+        return metrics | {"critic_loss": metrics["critic_loss"] * (torch.nan if now >= agent_step else 1.0)}
 
     monkeypatch.setattr(DrQV2, "update", break_down)
-    with pytest.raises(NotFinite, match="critic_loss nan"):
-        train(tiny(eval_episodes=0), tmp_path)
-    assert (tmp_path / "not_finite.pt").exists()
-    assert Checkpoints(tmp_path).load()["counters"]["agent_step"] == 200
 
 
-def test_broken_weights_never_become_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even where they broke in the round that ends with the save, as the last one does."""
-    from pixelcontrol.agents.drqv2 import DrQV2
-
-    learn = DrQV2.update
-
-    def break_down(self: DrQV2, batch: Any, agent_step: torch.Tensor) -> dict[str, torch.Tensor]:
-        metrics = learn(self, batch, agent_step)
-        return metrics | {"critic_loss": metrics["critic_loss"] * (torch.nan if agent_step >= 298 else 1.0)}
-
-    monkeypatch.setattr(DrQV2, "update", break_down)
-    with pytest.raises(NotFinite, match="--learning-rate, or --precision fp32"):
+@pytest.mark.parametrize("agent_step", [220, 298], ids=["in between", "in the round that ends with a save"])
+def test_a_loss_that_is_not_finite_stops_the_run(
+    agent_step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_losses_from(agent_step, monkeypatch)
+    with pytest.raises(NotFinite, match=r"critic_loss nan.*--learning-rate, or --precision fp32"):
         train(tiny(eval_episodes=0), tmp_path)
     assert (tmp_path / "not_finite.pt").exists()
     assert Checkpoints(tmp_path).load()["counters"]["agent_step"] == 200
