@@ -164,12 +164,8 @@ class TransitionReplay:
         # The newest n + 1 rows, on the host.
         self.recent: deque[_Row] = deque(maxlen=n_step + 1)
         self.starts = _Starts(self.rows, lines, home, seed)
+        self.generator = self.starts.generator
         self.rows_added = 0
-
-    @property
-    def generator(self) -> torch.Generator:
-        """Where the draws come from."""
-        return self.starts.generator
 
     def __len__(self) -> int:
         """How many transitions can be drawn."""
@@ -303,12 +299,8 @@ class SequenceReplay:
         # Rows of each running episode so far.
         self.episode_rows = np.zeros(self.worlds, dtype=np.int64)
         self.starts = _Starts(self.rows, lines, home, seed)
+        self.generator = self.starts.generator
         self.rows_added = 0
-
-    @property
-    def generator(self) -> torch.Generator:
-        """Where the draws come from."""
-        return self.starts.generator
 
     def __len__(self) -> int:
         """How many stretches can be drawn."""

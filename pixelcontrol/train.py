@@ -525,8 +525,8 @@ class Run:
     def close(self) -> None:
         """End the worker processes and close the files, once a save under way is finished."""
         try:
-            self._finish_pictures()
             self._warn_if_not_saved(self.checkpoints.finish_save)
+            self._finish_pictures()
         finally:
             self.artist.shutdown()
             for part in (self.env, self.eval_env, self.train_log, self.eval_log, self.board):

@@ -170,16 +170,14 @@ class Replay(Protocol):
         rows: of that ring.
         worlds: of each row.
         rows_added: since the run began; row r lies at `images[r % rows]`.
+        generator: where the images are; every draw comes from it.
     """
 
     images: UInt8[Tensor, "rows worlds channels height width"]
     rows: int
     worlds: int
     rows_added: int
-
-    @property
-    def generator(self) -> torch.Generator:
-        """Of the draws; where the images are."""
+    generator: torch.Generator
 
     def __len__(self) -> int:
         """How many different elements a batch can have."""
