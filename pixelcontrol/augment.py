@@ -34,7 +34,7 @@ def _window(
     x: Int64[Tensor, "batch 1"],
     width: int,
 ) -> UInt8[Tensor, "batch channels rows {width}"]:
-    """Cut `width` pixels from `x` on out of rows `y` of each image: stretches of memory, which are copied whole."""
+    """Cut `width` pixels from `x` on out of rows `y` of each image, each copied as one stretch of memory."""
     batch, channels, height, full_width = images.shape
     plane = torch.arange(batch * channels, device=images.device).view(batch, channels, 1)
     start = (plane * height + y[:, None]) * full_width + x[:, None]
