@@ -280,7 +280,7 @@ def _train(config: Config, hardware: Hardware, *, plain: bool) -> tuple[float, d
         run.save = lambda wait=True: None  # type: ignore[method-assign]
 
         def seconds_until(frames: int) -> float:
-            run.config = until(frames)
+            run.config, run.progress.total_frames = until(frames), frames
             started = time.perf_counter()
             run.train()
             if hardware.device.type == "cuda":

@@ -371,7 +371,9 @@ class Checkpoints:
     def _restore(self, replay: Replay, content: Mapping[str, Any], manifest: _Manifest) -> None:
         """Fill the replay. Older rows of the first file are overwritten in the ring by those that follow."""
         shape = tuple(content["images_shape"])
-        if shape != replay.images.shape:
+        # the ring of a run that was lengthened has more rows, which come after those that were kept
+        longer = content["replay"]["rows_added"] <= shape[0] <= replay.rows
+        if shape[1:] != replay.images.shape[1:] or not (longer or shape[0] == replay.rows):
             raise CheckpointError(
                 self.directory,
                 f"the kept replay has images of shape {shape}, and this run's {tuple(replay.images.shape)}",

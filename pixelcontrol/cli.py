@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pixelcontrol import __version__
 from pixelcontrol.errors import Interrupted, RunError
 
 # Idle OpenMP threads must sleep, not spin: the worlds' processes need the cores. Read when torch is imported.
@@ -101,7 +102,7 @@ def train(arguments: list[str]) -> int:
     """Train an agent."""
     # Until training begins nothing would be lost: Ctrl-C ends the process at once, as SIGTERM does.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from pixelcontrol.config import AGENTS, read_config, resolve, setting_fields
+    from pixelcontrol.config import AGENTS, check_together, read_config, resolve, setting_fields
     from pixelcontrol.settings import unknown
 
     first = Parser(prog="pixelcontrol train", add_help=False)
@@ -116,17 +117,30 @@ def train(arguments: list[str]) -> int:
         "preset, else from the task's own deviation (paper, appendix B), else from the default shown here.",
     )
     parser.add_argument(
-        "task", nargs="?", help="a name from `pixelcontrol tasks`, or module:factory of your own"
+        "task",
+        nargs="?",
+        default=argparse.SUPPRESS,
+        help="a name from `pixelcontrol tasks`, or module:factory of your own",
     )
-    parser.add_argument("--agent", default="drqv2", help=f"one of {', '.join(AGENTS)}")
-    parser.add_argument("--preset", default="paper", help=f"one of {', '.join(AGENTS[agent].presets)}")
+    parser.add_argument(
+        "--agent", default=argparse.SUPPRESS, help=f"one of {', '.join(AGENTS)} (default: drqv2)"
+    )
+    parser.add_argument(
+        "--preset",
+        default=argparse.SUPPRESS,
+        help=f"one of {', '.join(AGENTS[agent].presets)} (default: paper)",
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--seed", type=int, default=1, help="of weights, worlds, noise and draws")
     which.add_argument(
         "--seeds", help="several at once, such as 1-4; a sweep into --out", default=argparse.SUPPRESS
     )
     which.add_argument(
-        "--resume", type=Path, metavar="RUN", help="continue this run", default=argparse.SUPPRESS
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="continue this run; with --frames, to more frames than it was to have",
+        default=argparse.SUPPRESS,
     )
     parser.add_argument("--out", type=Path, help="run directory", default=argparse.SUPPRESS)
     group = parser.add_argument_group(f"settings of the run and of {agent}, with their sources")
@@ -142,16 +156,24 @@ def train(arguments: list[str]) -> int:
     if "resume" in given:
         run_dir = given["resume"]
         config = read_config(run_dir)
-        if changed := sorted(overrides.keys() - {"keep_replay"}):
+        strange = [word for word in ("task", "agent", "preset", "out") if word in given]
+        if changed := strange + sorted(overrides.keys() - {"keep_replay", "frames"}):
             raise ValueError(
                 f"--resume continues a run with its own settings, but {', '.join(changed)} was given; "
                 "leave it out, or start a new run"
             )
+        if overrides.get("frames", config.loop.frames) < config.loop.frames:
+            raise ValueError(
+                f"--frames is {overrides['frames']}, but the run is of {config.loop.frames:,}: it can be made "
+                "longer, not shorter"
+            )
         config = replace(config, loop=replace(config.loop, **overrides))
+        check_together(config.loop)
     else:
-        if given["task"] is None:
+        if "task" not in given:
             parser.error("which task? Name one of `pixelcontrol tasks`")
-        config, _ = resolve(given["task"], agent, given["preset"], given["seed"], **overrides)
+        preset = given.get("preset", "paper")
+        config, _ = resolve(given["task"], agent, preset, given["seed"], **overrides)
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         name = f"{config.task.replace(':', '.')}-{agent}-{given.get('seeds', config.seed)}-{stamp}"
         run_dir = given.get("out", Path("runs") / name)
@@ -160,7 +182,7 @@ def train(arguments: list[str]) -> int:
             from pixelcontrol.experiments.sweep import sweep as run_sweep
 
             together = len(parse_seeds(given["seeds"]))
-            agents = [f"{agent}:{given['preset']}"]
+            agents = [f"{agent}:{preset}"]
             return run_sweep([config.task], agents, given["seeds"], run_dir, overrides, parallel=together)
         if (run_dir / "config.json").exists():
             raise ValueError(
@@ -184,6 +206,8 @@ def evaluate(arguments: list[str]) -> int:
     given = parser.parse_strictly(arguments)
     if given.renderer not in (None, *RENDERERS):
         raise ValueError(unknown("--renderer", given.renderer, RENDERERS))
+    if given.episodes < 1:
+        raise ValueError(f"--episodes is {given.episodes}, but must be at least 1")
     from pixelcontrol.policy import load
 
     policy = load(given.run)
@@ -194,7 +218,7 @@ def evaluate(arguments: list[str]) -> int:
         print(f"episode {index:3d}  return {value:.1f}")
     print(
         f"mean {outcome.returns.mean():.1f} +- {outcome.returns.std():.1f} over {given.episodes} episodes, "
-        f"renderer {given.renderer or policy.config.loop.renderer}, frame {policy.frame:,}"
+        f"renderer {outcome.renderer}, frame {policy.frame:,}"
     )
     return 0
 
@@ -211,7 +235,9 @@ def play(arguments: list[str]) -> int:
     from pixelcontrol.logger import write_video
     from pixelcontrol.policy import load
 
-    outcome = load(given.run).evaluate(1, seed=given.seed)
+    policy = load(given.run)
+    given.video.parent.mkdir(parents=True, exist_ok=True)
+    outcome = policy.evaluate(1, seed=given.seed)
     write_video(given.video, outcome.video)
     print(f"return {outcome.returns[0]:.1f}, {len(outcome.video)} images -> {given.video}")
     return 0
@@ -230,8 +256,10 @@ def export(arguments: list[str]) -> int:
     given = parser.parse_strictly(arguments)
     from pixelcontrol.policy import load
 
-    takes = load(given.run).export(given.out)
-    print(f"{given.out} takes {takes}")
+    policy = load(given.run)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    takes = policy.export(given.out)
+    print(f"{given.out} takes {takes}; {policy.description()}")
     return 0
 
 
@@ -419,6 +447,11 @@ VERBS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb and return the exit status: 0, 1 for a failed run, 2 for a mistake in the arguments."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where a user's own module:factory may lie
+    if arguments == ["--version"]:
+        print(__version__)
+        return 0
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: pixelcontrol VERB ...  (each has --help)\n")
         for name, verb in VERBS.items():

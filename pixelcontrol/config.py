@@ -167,12 +167,16 @@ def resolve(
             "leave it out"
         )
     config = Config(task, agent, preset, seed, fill(LoopSettings), fill(AGENTS[agent].settings))
-    _check_together(config.loop)
+    check_together(config.loop)
     return config, known
 
 
-def _check_together(loop: LoopSettings) -> None:
-    """Check what no field can check alone."""
+def check_together(loop: LoopSettings) -> None:
+    """Check what no field can check alone.
+
+    Raises:
+        ValueError: names the values, and what they must be.
+    """
     for name in ("frames", "seed_frames", "eval_every_frames", "save_every_frames"):
         value = getattr(loop, name)
         if value % loop.action_repeat:
@@ -214,3 +218,18 @@ def read_config(run_dir: Path) -> Config:
         LoopSettings(**{name: values[name] for name in loop_names}),
         AGENTS[agent].settings(**{name: values[name] for name in values.keys() - loop_names}),
     )
+
+
+def save_config(run_dir: Path, content: Mapping[str, Any]) -> None:
+    """Write `config.json` as a whole or not at all."""
+    temporary = run_dir / "config.json.tmp"
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(run_dir / "config.json")
+
+
+def lengthen(run_dir: Path, frames: int) -> None:
+    """Let a run have so many frames, if it was to have others."""
+    content = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
+    if content["frames"] != frames:
+        content["frames"] = content["settings"]["frames"] = frames
+        save_config(run_dir, content)

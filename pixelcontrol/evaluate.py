@@ -22,10 +22,12 @@ class Evaluation:
     Attributes:
         returns: undiscounted return of each episode.
         video: the first episode's images by the first camera, (images, height, width, 3).
+        renderer: what drew the images.
     """
 
     returns: Float64[np.ndarray, " episodes"]
     video: UInt8[np.ndarray, "images height width 3"]
+    renderer: str
 
 
 def evaluate(
@@ -66,4 +68,4 @@ def evaluate(
             if filming and failed[0]:
                 video.clear()
         returns.extend(total)
-    return Evaluation(np.array(returns[:episodes]), np.stack(video))
+    return Evaluation(np.array(returns[:episodes]), np.stack(video), env.renderer.name)

@@ -90,6 +90,15 @@ class Policy:
     image_shape: tuple[int, int, int]
     action_dim: int
 
+    def description(self) -> str:
+        """Say what whoever controls a body with these actions must know of them and of the observations."""
+        loop = self.config.loop
+        return (
+            f"observations are the last {loop.frame_stack} images, oldest first, the first one of an episode "
+            f"repeated; actions are in [-1, 1], from each control's least to its greatest, held for "
+            f"{loop.action_repeat} frames"
+        )
+
     def episode(self) -> Episode:
         """Return a function from the image of now to the best action, for one episode from its start."""
         return Episode(self.agent, self.action_dim)

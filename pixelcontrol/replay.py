@@ -98,7 +98,8 @@ class _Starts:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.in_row[:] = state["starts_in_row"].numpy()
+        in_row = state["starts_in_row"].numpy()
+        self.in_row[: len(in_row)] = in_row
         self.added, self.removed = state["starts_added"], state["starts_removed"]
         self.oldest_row = state["oldest_start_row"]
         self.publish()
@@ -244,8 +245,8 @@ class TransitionReplay:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; the images are the caller's."""
-        self.places.copy_(state["places"])
-        self.numbers.copy_(state["numbers"])
+        for own, kept in ((self.places, state["places"]), (self.numbers, state["numbers"])):
+            own[: len(kept)].copy_(kept)  # fewer lines where the run was lengthened since
         self.recent.clear()
         self.recent.extend(_Row(*(part.numpy() for part in parts)) for parts in state["recent"])
         self.rows_added = state["rows_added"]
@@ -369,8 +370,8 @@ class SequenceReplay:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; the images are the caller's."""
-        self.places.copy_(state["places"])
-        self.numbers.copy_(state["numbers"])
+        for own, kept in ((self.places, state["places"]), (self.numbers, state["numbers"])):
+            own[: len(kept)].copy_(kept)  # fewer lines where the run was lengthened since
         self.episode_rows[:] = state["episode_rows"].numpy()
         self.rows_added = state["rows_added"]
         self.starts.load_state_dict(state)

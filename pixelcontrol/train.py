@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +26,7 @@ from jaxtyping import UInt8
 
 from pixelcontrol import machine, storage
 from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
-from pixelcontrol.config import AGENTS, Config, reserve_bytes
+from pixelcontrol.config import AGENTS, Config, lengthen, reserve_bytes, save_config
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.make import make_env
 from pixelcontrol.envs.tasks import find_task
@@ -183,16 +183,22 @@ class Run:
     """One training run in one directory, from its first frame or from its last checkpoint."""
 
     def __init__(self, config: Config, run_dir: Path, hardware: Hardware, *, resume: bool) -> None:
+        """Build all parts, and say what was chosen.
+
+        Raises:
+            ValueError: the task cannot be built, or the agent not for it.
+        """
         self.config, self.run_dir, self.hardware = config, run_dir, hardware
         loop = config.loop
         self.progress = Progress(loop.frames, loop.seed_frames)
-        self.progress.say(self._announcement())
         self.env = build_env(config, hardware, hardware.envs, TRAIN_STREAM)
+        self.progress.say(self._announcement())
         self.eval_env = (
             build_env(config, hardware, loop.eval_episodes, EVAL_STREAM) if loop.eval_episodes else None
         )
         self.agent = build_agent(config, self.env.image_shape, self.env.spec.action_dim, hardware.device)
         _check_that_sequences_fit(config, self.env)
+        self._warn_of_settings()
         self.replay = self._build_replay()
         self.learner = Learner(
             self.agent,
@@ -248,8 +254,22 @@ class Run:
             f"{c.agent} on {c.task}, preset {c.preset}, seed {c.seed}, {c.loop.frames:,} frames "
             f"-> {self.run_dir}\n"
             f"  {machine.describe(h.device)}; device {h.device.type}; precision {h.precision} "
-            f"({h.precision_reason}); renderer {c.loop.renderer}; {h.envs} worlds in {h.workers} worker processes"
+            f"({h.precision_reason}); renderer {self.env.renderer.name}; {h.envs} worlds in {h.workers} worker "
+            "processes"
         )
+
+    def _warn_of_settings(self) -> None:
+        loop = self.config.loop
+        if loop.eval_episodes and self.env.spec.episode_frames is None:
+            self.progress.say(
+                f"  warning: episodes of {self.config.task} have no time limit, and an evaluation waits for their "
+                "ends; wrap the environment in gymnasium.wrappers.TimeLimit, or use --eval-episodes 0"
+            )
+        if loop.frames <= loop.seed_frames:
+            self.progress.say(
+                f"  warning: nothing will be learned in {loop.frames:,} frames, since updates begin after "
+                f"{loop.seed_frames:,} (--seed-frames)"
+            )
 
     def _build_replay(self) -> Replay:
         config, loop, hardware = self.config, self.config.loop, self.hardware
@@ -395,7 +415,7 @@ class Run:
             "episode_return_std": std,
             "episodes": loop.eval_episodes,
             "preset": self.config.preset,
-            "renderer": loop.renderer,
+            "renderer": self.env.renderer.name,
             "precision": self.hardware.precision,
             "envs": self.hardware.envs,
             "commit": self.commit,
@@ -569,11 +589,19 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
     if config.loop.deterministic:
         machine.repeat_exactly()
     hardware = choose_hardware(config)
+    made = not run_dir.exists()
     run_dir.mkdir(parents=True, exist_ok=True)
     with RunLock(run_dir), _memory_that_ran_out_is_explained():
-        if not resume:
-            write_config(config, run_dir, hardware)
-        run = Run(config, run_dir, hardware, resume=resume)
+        try:
+            run = Run(config, run_dir, hardware, resume=resume)
+        except ValueError:
+            if made:  # the corrected command is to find it free
+                shutil.rmtree(run_dir)
+            raise
+        if resume:
+            lengthen(run_dir, config.loop.frames)
+        else:
+            write_config(config, run_dir, hardware, run.env.renderer.name)
 
         def stop(number: int, _: FrameType | None) -> None:
             run.signal = number
@@ -609,14 +637,14 @@ def _memory_that_ran_out_is_explained() -> Iterator[None]:
         ) from error
 
 
-def write_config(config: Config, run_dir: Path, hardware: Hardware) -> None:
+def write_config(config: Config, run_dir: Path, hardware: Hardware, renderer: str) -> None:
     """Write `config.json`: every choice, what "auto" came to, versions, commit and machine."""
     content = {
         "agent": config.agent,
         "task": config.task,
         "seed": config.seed,
         "preset": config.preset,
-        "renderer": config.loop.renderer,
+        "renderer": renderer,
         "precision": hardware.precision,
         "device": hardware.device.type,
         "envs": hardware.envs,
@@ -627,6 +655,4 @@ def write_config(config: Config, run_dir: Path, hardware: Hardware) -> None:
         "commit": machine.commit(),
         "machine": machine.describe(hardware.device),
     }
-    temporary = run_dir / "config.json.tmp"
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(run_dir / "config.json")
+    save_config(run_dir, content)

@@ -38,6 +38,8 @@ class WorldSpec:
             finished images of shape (channels, height, width).
         action_repeat: frames per agent step.
         episode_frames: frames until the time limit, or None when the world has none.
+        repeats: whether an episode is a function of its seed and its actions. One that is not, such as a real
+            robot's, is dropped when a run resumes: its actions are not repeated.
     """
 
     action_dim: int
@@ -45,14 +47,16 @@ class WorldSpec:
     payload_dtype: str
     action_repeat: int
     episode_frames: int | None
+    repeats: bool = True
 
 
 @runtime_checkable
 class World(Protocol):
     """One simulated environment, stepped in a worker process. It knows no other world, no agent, no device.
 
-    A world is a deterministic function of the seed of its episode and the actions since: this is what makes
-    an exact resume possible for every simulator (reset with the same seed, repeat the same actions).
+    A world is a deterministic function of the seed of its episode and the actions since, unless its spec says
+    otherwise: this is what makes an exact resume possible for every simulator (reset with the same seed, repeat
+    the same actions).
     """
 
     spec: WorldSpec
@@ -114,6 +118,7 @@ class Env(Protocol):
     """N worlds, stepped together. `send` starts the physics and returns at once; `receive` waits for it."""
 
     spec: WorldSpec
+    renderer: Renderer
     num_worlds: int
     image_shape: tuple[int, int, int]
 
@@ -192,7 +197,7 @@ class Replay(Protocol):
         """Return everything but the images."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned; the images are the caller's."""
+        """Restore what `state_dict` returned, of fewer rows perhaps; the images are the caller's."""
 
 
 @runtime_checkable

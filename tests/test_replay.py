@@ -428,52 +428,52 @@ def new_sequences(rows, worlds, length, seed=0):
     return SequenceReplay(images, action_dim=2, length=length, device=CPU, seed=seed)
 
 
-def read_stretches(batch):
+def read_sequences(batch):
     """Turn a batch into (world, numbers of rows), having checked that every row's numbers are its own."""
     world, numbers = read_images(batch.image.flatten(0, 1))
     length, count = batch.reward.shape
-    stretches = []
+    sequences = []
     for sample in range(count):
         rows = [numbers[t * count + sample][0] for t in range(length)]
-        stretches.append((world[sample], tuple(rows)))
+        sequences.append((world[sample], tuple(rows)))
         for t in range(length):
             assert world[t * count + sample] == world[sample]
-    return stretches
+    return sequences
 
 
-def every_stretch(replay):
-    """Sample so that each stretch is drawn exactly once."""
+def every_sequence(replay):
+    """Sample so that each sequence is drawn exactly once."""
     count = len(replay)
     if count == 0:
         return []
     with patch("torch.rand", return_value=(torch.arange(count, dtype=torch.float64) + 0.5) / count):
-        return read_stretches(replay.sample(count))
+        return read_sequences(replay.sample(count))
 
 
-def complete_stretches(columns, rows_added, rows, length):
-    """Work out anew which stretches a ring of `rows` rows holds."""
+def complete_sequences(columns, rows_added, rows, length):
+    """Work out anew which sequences a ring of `rows` rows holds."""
     found = []
     for world, column in enumerate(columns):
         for start in range(max(0, rows_added - rows), rows_added - length + 1):
-            stretch = column[start : start + length]
-            if not any(row.first for row in stretch[1:]):
-                found.append((world, tuple(row.number for row in stretch)))
+            sequence = column[start : start + length]
+            if not any(row.first for row in sequence[1:]):
+                found.append((world, tuple(row.number for row in sequence)))
     return found
 
 
-def test_a_row_of_a_stretch_has_its_own_numbers():
+def test_a_row_of_a_sequence_has_its_own_numbers():
     replay = new_sequences(rows=9, worlds=2, length=4)
     columns = [rows_of_world(0, [(6, "true end")]), rows_of_world(1, [(2, "time limit"), (5, "time limit")])]
     for rows in zip(*columns, strict=False):
         replay.add(time_step(rows))
     batch = replay.sample(200)
-    for sample, (world, numbers) in enumerate(read_stretches(batch)):
+    for sample, (world, numbers) in enumerate(read_sequences(batch)):
         for t, number in enumerate(numbers):
             row = columns[world][number]
             assert batch.action[t, sample].tolist() == row.action
             assert batch.reward[t, sample].item() == row.reward
             assert batch.discount[t, sample].item() == row.discount
-    assert 0.0 in batch.discount  # the true end is the last row of a stretch
+    assert 0.0 in batch.discount  # the true end is the last row of a sequence
 
 
 @settings(max_examples=200)
@@ -484,7 +484,7 @@ def test_a_row_of_a_stretch_has_its_own_numbers():
     saves=st.sets(st.integers(0, 70), max_size=2),
 )
 @example(worlds=[[(9, "cut off")] * 6] * 2, length=5, spare_rows=0, saves={20})
-def test_any_history_yields_each_whole_stretch_once(worlds, length, spare_rows, saves):
+def test_any_history_yields_each_whole_sequence_once(worlds, length, spare_rows, saves):
     columns = [rows_of_world(world, episodes) for world, episodes in enumerate(worlds)]
     rows = length + spare_rows
     replay = new_sequences(rows, len(worlds), length)
@@ -499,28 +499,28 @@ def test_any_history_yields_each_whole_stretch_once(worlds, length, spare_rows, 
             other.load_state_dict(torch.load(file, weights_only=True))
             assert torch.equal(other.generator.get_state(), replay.generator.get_state())
             replay = other
-        expected = complete_stretches(columns, number + 1, rows, length)
-        assert sorted(every_stretch(replay)) == sorted(expected)
+        expected = complete_sequences(columns, number + 1, rows, length)
+        assert sorted(every_sequence(replay)) == sorted(expected)
         assert len(replay) == len(expected)
 
 
-def test_stretches_are_drawn_equally_often():
+def test_sequences_are_drawn_equally_often():
     replay = new_sequences(rows=40, worlds=2, length=3)
     for step in time_steps([[(9, "time limit")] * 6, [(4, "time limit")] * 12]):
         replay.add(step)
-    counts = Counter(read_stretches(replay.sample(40_000)))
+    counts = Counter(read_sequences(replay.sample(40_000)))
     assert len(counts) == len(replay)
     expected = 40_000 / len(replay)
     assert max(abs(count - expected) for count in counts.values()) < 5 * expected**0.5
 
 
-def test_a_replay_without_a_whole_stretch_says_so():
+def test_a_replay_without_a_whole_sequence_says_so():
     replay = new_sequences(rows=9, worlds=1, length=5)
     for step in time_steps([[(3, "time limit")] * 2]):
         replay.add(step)
     with pytest.raises(
-        ValueError, match=r"no stretch of 5 rows of one episode yet: 8 rows of .* lower --sequence-length"
+        ValueError, match=r"no sequence of 5 rows of one episode yet: 8 rows of .* lower --sequence-length"
     ):
         replay.sample(1)
-    with pytest.raises(ValueError, match="4 rows per world cannot hold a stretch of 5"):
+    with pytest.raises(ValueError, match="4 rows per world cannot hold a sequence of 5"):
         new_sequences(rows=4, worlds=1, length=5)

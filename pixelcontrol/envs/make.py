@@ -14,7 +14,6 @@ A task "my_robot:make_world" is a user's own: `make_world(image_size=..., action
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -26,6 +25,7 @@ from pixelcontrol.envs.render import gl
 from pixelcontrol.envs.render.warp import WarpRenderer
 from pixelcontrol.envs.tasks import Task
 from pixelcontrol.envs.toy import ToyWorld
+from pixelcontrol.envs.user import build_world
 from pixelcontrol.envs.vector import PixelRenderer, VectorEnv
 from pixelcontrol.types import Renderer, World
 
@@ -59,11 +59,17 @@ def make_env(
         step_timeout: seconds after which a worker counts as hung.
 
     Raises:
-        ValueError: a user's factory cannot be found, or makes worlds of other images or action repeat.
+        ValueError: a user's factory cannot be found or called, or makes no worlds or those of other images or
+            action repeat.
         WorkerError: a worker could not build its worlds.
     """
     make_world = world_factory(task, renderer, image_size, action_repeat)
     world = make_world()
+    if not isinstance(world, World):
+        raise ValueError(
+            f"{task.name} returned {type(world).__name__}, but must return a World; wrap a Gymnasium environment "
+            "in pixelcontrol.envs.gymnasium.GymnasiumWorld"
+        )
     try:
         spec = world.spec
         draws = spec.payload_dtype == "uint8" and spec.payload_shape[1:] == image_size
@@ -78,7 +84,7 @@ def make_env(
             draw = WarpRenderer(scene, num_worlds, image_size, str(device))
         else:
             name = "opengl" if isinstance(world, DmcWorld) else "own"
-            draw = PixelRenderer(name, spec.payload_shape, str(device))
+            draw = PixelRenderer(name, (spec.payload_shape[0], *image_size), str(device))
     finally:
         world.close()
     return VectorEnv(
@@ -100,18 +106,7 @@ def world_factory(
     if task.source == "factory":
         if renderer == "opengl":
             gl.choose_opengl()  # Before the user's module imports dm_control.
-        return partial(_factory_of_user(task), image_size=image_size, action_repeat=action_repeat)
+        return partial(build_world, task.name, image_size, action_repeat)
     if task.source == "toy":
         return partial(ToyWorld, image_size, action_repeat)
     return partial(make_dmc_world, task, renderer, image_size, action_repeat)
-
-
-def _factory_of_user(task: Task) -> Callable[..., World]:
-    try:
-        module = importlib.import_module(task.domain)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"task {task.name!r}: {error}; is it on PYTHONPATH?") from error
-    factory = getattr(module, task.task, None)
-    if not callable(factory):
-        raise ValueError(f"task {task.name!r}: module {task.domain!r} has no function {task.task!r}")
-    return factory

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -255,7 +256,7 @@ def test_a_state_is_that_of_the_row_last_received(steps):
 
 
 def test_a_state_is_to_be_had_after_a_failure():
-    env, other = scripted(num_workers=1), scripted()
+    env, other = scripted(num_workers=1), scripted(num_workers=1)
     env.reset()
     step(env, 0.7)
     for _ in range(MAX_FAULTS):
@@ -290,14 +291,33 @@ def test_a_state_of_another_run_is_refused(other):
         toys(**other).load_state(env.state())
 
 
-def test_an_episode_that_does_not_repeat_itself_is_refused():
-    env = toys()
+@pytest.mark.parametrize(("part", "change"), [("reward", 0.125), ("payload", 1)])
+def test_an_episode_that_does_not_repeat_itself_is_dropped_aloud(part, change, caplog):
+    env, other, undisturbed = toys(), toys(), toys()
     env.reset()
     roll(env, 3)
     state = env.state()
-    state["reward"][1] += 0.125
-    with pytest.raises(ValueError, match=r"world 1 .* does not repeat itself"):
-        toys().load_state(state)
+    undisturbed.load_state(state)
+    state[part][1] += change
+    other.load_state(state)
+    assert "world 1 (episode 0" in caplog.text
+    assert "does not repeat itself" in caplog.text
+    assert "world 0" not in caplog.text
+    now, expected = roll(other, 1)[0], roll(undisturbed, 1)[0]
+    assert now.first.tolist() == [False, True]
+    assert torch.equal(now.image[0], expected.image[0])
+    assert now.reward.tolist() == [expected.reward[0], 0.0]
+
+
+def test_a_world_that_cannot_repeat_itself_is_not_asked_to(caplog):
+    """A real robot must not make the moves of its last episode again."""
+    env, other = scripted(), scripted()
+    env.reset()
+    step(env, 0.7)
+    other.spec = replace(other.spec, repeats=False)
+    other.load_state(env.state())
+    assert payload(step(other, 0.7))[:, 1].tolist() == [0.0] * env.num_worlds
+    assert not caplog.text
 
 
 # --- faults -------------------------------------------------------------------------------------------------

@@ -1,0 +1,31 @@
+"""A user's own world, by the name of its factory; without torch, since workers call it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+
+def build_world(name: str, image_size: tuple[int, int], action_repeat: int) -> Any:
+    """Call the function `name`, which is "module:function", as a factory of worlds.
+
+    Raises:
+        ValueError: there is no such function, or it takes other arguments.
+    """
+    module_name, _, function = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"task {name!r}: {error}; is it on PYTHONPATH?") from error
+    factory = getattr(module, function, None)
+    if not callable(factory):
+        raise ValueError(f"task {name!r}: module {module_name!r} has no function {function!r}")
+    arguments = {"image_size": image_size, "action_repeat": action_repeat}
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        raise ValueError(
+            f"task {name!r}: {function} is called with image_size and action_repeat, but {error}"
+        ) from error
+    return factory(**arguments)
