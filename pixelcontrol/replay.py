@@ -26,7 +26,7 @@ from torch import Tensor
 
 from pixelcontrol.machine import restore_generator, to_device
 from pixelcontrol.returns import n_step_return
-from pixelcontrol.types import Sequences, TimeStep, Transitions
+from pixelcontrol.types import Observation, Sequences, TimeStep, Transitions
 
 # Rows that start an episode hold no transition: room for them beside `capacity` transitions, for episodes of
 # 100 agent steps or more. Shorter episodes leave room for somewhat fewer transitions, never for more memory.
@@ -133,6 +133,7 @@ class TransitionReplay:
         frame_stack: int,
         device: torch.device,
         seed: int,
+        proprio_dim: int = 0,
     ) -> None:
         """Use `images` as the ring's image memory; its first two sizes are the ring's.
 
@@ -144,6 +145,7 @@ class TransitionReplay:
             frame_stack: images per observation.
             device: where batches are wanted.
             seed: of the draws.
+            proprio_dim: numbers of proprioception per row and world.
         """
         self.rows, self.worlds = images.shape[:2]
         if self.rows <= n_step + frame_stack:
@@ -161,6 +163,8 @@ class TransitionReplay:
         # world; and return, discount, action.
         self.places = torch.zeros(lines, 2, frame_stack, dtype=torch.int32, device=home)
         self.numbers = torch.zeros(lines, 2 + action_dim, device=home)
+        # Proprioception of every row, at the place of its image.
+        self.proprio = torch.zeros(lines, proprio_dim, device=home)
         # The newest n + 1 rows, on the host.
         self.recent: deque[_Row] = deque(maxlen=n_step + 1)
         self.starts = _Starts(self.rows, lines, home, seed)
@@ -181,6 +185,7 @@ class TransitionReplay:
         slot = row % self.rows
         self.starts.retire(oldest_kept=row - self.rows + self.frame_stack)
         self.images[slot] = step.image
+        self.proprio.view(self.rows, self.worlds, -1)[slot] = to_device(step.proprio, self.proprio.device)
         newest = slot * self.worlds + np.arange(self.worlds, dtype=np.int32)[:, None]
         stack = newest.repeat(self.frame_stack, axis=1)
         if row:  # before row 0 there are no images, though a resume without replay begins in mid-episode
@@ -219,17 +224,22 @@ class TransitionReplay:
                 f"{self.n_step}; add more before sampling"
             )
         line = self.starts.draw(batch_size)
-        places = self.places.index_select(0, line).transpose(0, 1).flatten()
-        images = self.images.flatten(0, 1).index_select(0, places).to(self.device, non_blocking=True)
+        places = self.places.index_select(0, line).transpose(0, 1)
+        images = (
+            self.images.flatten(0, 1).index_select(0, places.flatten()).to(self.device, non_blocking=True)
+        )
         # the images of a stack follow one another, and so do their channels
-        observation, next_observation = images.view(2, batch_size, -1, *images.shape[-2:])
+        stack, next_stack = images.view(2, batch_size, -1, *images.shape[-2:])
+        newest = places[:, :, -1].flatten()
+        felt = self.proprio.index_select(0, newest).to(self.device, non_blocking=True)
+        proprio, next_proprio = felt.unflatten(0, (2, batch_size))
         numbers = self.numbers.index_select(0, line).to(self.device, non_blocking=True)
         return Transitions(
-            observation=observation,
+            observation=Observation(stack, proprio),
             action=numbers[:, 2:],
             reward=numbers[:, 0],
             discount=numbers[:, 1],
-            next_observation=next_observation,
+            next_observation=Observation(next_stack, next_proprio),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -237,6 +247,7 @@ class TransitionReplay:
         return {
             "places": self.places,
             "numbers": self.numbers,
+            "proprio": self.proprio,
             "recent": [[torch.from_numpy(part) for part in row] for row in self.recent],
             "rows_added": self.rows_added,
             **self.starts.state_dict(),
@@ -246,6 +257,8 @@ class TransitionReplay:
         """Restore what `state_dict` returned; the images are the caller's."""
         self.places.copy_(state["places"])
         self.numbers.copy_(state["numbers"])
+        if "proprio" in state:  # the first checkpoints of this format know of none
+            self.proprio.copy_(state["proprio"])
         self.recent.clear()
         self.recent.extend(_Row(*(part.numpy() for part in parts)) for parts in state["recent"])
         self.rows_added = state["rows_added"]

@@ -27,7 +27,7 @@ from pixelcontrol.envs.render.warp import WarpRenderer
 from pixelcontrol.envs.tasks import Task
 from pixelcontrol.envs.toy import ToyWorld
 from pixelcontrol.envs.vector import PixelRenderer, VectorEnv
-from pixelcontrol.types import Renderer, World
+from pixelcontrol.types import FeelingWorld, Renderer, World
 
 
 def make_env(
@@ -59,7 +59,8 @@ def make_env(
         step_timeout: seconds after which a worker counts as hung.
 
     Raises:
-        ValueError: a user's factory cannot be found, or makes worlds of other images or action repeat.
+        ValueError: a user's factory cannot be found, or makes worlds of other images or action repeat, or of
+            proprioception that they do not give.
         WorkerError: a worker could not build its worlds.
     """
     make_world = world_factory(task, renderer, image_size, action_repeat)
@@ -72,6 +73,11 @@ def make_env(
             raise ValueError(
                 f"{task.name}: expected uint8 images of shape (channels, {image_size[0]}, {image_size[1]}) and "
                 f"action repeat {action_repeat}, got {spec}"
+            )
+        if spec.proprio_dim and not isinstance(world, FeelingWorld):
+            raise ValueError(
+                f"{task.name}: its spec has proprio_dim {spec.proprio_dim}, but it has no method `feel` "
+                "(see pixelcontrol.types.FeelingWorld)"
             )
         draw: Renderer
         if scene is not None:
