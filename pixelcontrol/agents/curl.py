@@ -68,6 +68,8 @@ class CURL:
     ) -> None:
         """Draw the weights from `seed`; `observation_shape` is (channels, height, width) before the crop.
 
+        `proprio_dim` numbers of proprioception are felt beside it.
+
         Raises:
             ValueError: a crop is larger than the images.
         """

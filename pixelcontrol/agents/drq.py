@@ -79,7 +79,10 @@ class DrQ:
         seed: int,
         proprio_dim: int = 0,
     ) -> None:
-        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) of a stack."""
+        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) of a stack.
+
+        `proprio_dim` numbers of proprioception are felt beside it.
+        """
         self.settings = settings
         weights = torch.Generator().manual_seed(seed)
         self.model = SACModel(observation_shape, action_dim, settings, device, weights, proprio_dim)

@@ -94,7 +94,10 @@ class DrQV2:
         seed: int,
         proprio_dim: int = 0,
     ) -> None:
-        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) of a stack."""
+        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) of a stack.
+
+        `proprio_dim` numbers of proprioception are felt beside it.
+        """
         self.settings = settings
         self.device = device
         self.action_dim = action_dim
