@@ -3,8 +3,8 @@
 Rows of N worlds are written side by side, one row of each world per agent step, so the images are a plain
 (rows, worlds, ...) array. A transition is worked out once, on the host, when its last row arrives, and drawn a
 hundred times: the table holds the places of its images, its action, n-step return and discount. To sample is to
-look up a line of the table, and then the images at its places. Observations never reach across the start of an
-episode: before it, the first image is repeated.
+look up a line of the table, then the images at its places, and the proprioception beside the newest of each stack.
+Observations never reach across the start of an episode: before it, the first image is repeated.
 
 The row n steps behind the newest becomes the start of a transition unless the episode ended there. So every step
 of every episode is drawn, those of the running episode too, and all of them equally often.
@@ -225,15 +225,18 @@ class TransitionReplay:
             )
         line = self.starts.draw(batch_size)
         places = self.places.index_select(0, line).transpose(0, 1)
-        images = (
-            self.images.flatten(0, 1).index_select(0, places.flatten()).to(self.device, non_blocking=True)
+        newest = places[:, :, -1].flatten()
+        images, felt, numbers = (
+            part.to(self.device, non_blocking=True)
+            for part in (
+                self.images.flatten(0, 1).index_select(0, places.flatten()),
+                self.proprio.index_select(0, newest),
+                self.numbers.index_select(0, line),
+            )
         )
         # the images of a stack follow one another, and so do their channels
         stack, next_stack = images.view(2, batch_size, -1, *images.shape[-2:])
-        newest = places[:, :, -1].flatten()
-        felt = self.proprio.index_select(0, newest).to(self.device, non_blocking=True)
         proprio, next_proprio = felt.unflatten(0, (2, batch_size))
-        numbers = self.numbers.index_select(0, line).to(self.device, non_blocking=True)
         return Transitions(
             observation=Observation(stack, proprio),
             action=numbers[:, 2:],
