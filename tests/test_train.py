@@ -220,10 +220,10 @@ def feeling(agent: str = "drqv2", world: str = "make_world", **overrides: Any) -
 def test_an_agent_with_proprioception_resumes_exactly_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In mid-episode: episodes have 20 agent steps."""
+    """In mid-episode: 5 rounds catch up, and an episode's 20 agent steps and its reset take 21 each."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train(feeling(), whole)
-    train_and_stop(feeling(), stopped, 88, monkeypatch)
+    train_and_stop(feeling(), stopped, 5 + 4 * 21 + 3, monkeypatch)
     train(feeling(), stopped, resume=True)
     assert_same(whole, stopped)
     assert rows(whole / "eval.csv") == rows(stopped / "eval.csv")
