@@ -13,26 +13,33 @@ from torch import Tensor
 
 
 def shift(
-    images: UInt8[Tensor, "batch channels height width"], offset: Int64[Tensor, "batch 2"]
+    images: UInt8[Tensor, "batch channels height width"], offset: Int64[Tensor, "batch 2"], pad: int
 ) -> UInt8[Tensor, "batch channels height width"]:
-    """Move each image's window down by offset[:, 0] and right by offset[:, 1] pixels; edge pixels repeat."""
+    """Move each image's window down by offset[:, 0] and right by offset[:, 1] pixels; edge pixels repeat.
+
+    Args:
+        images: to be seen through the windows.
+        offset: in [-pad, pad] on both axes.
+        pad: pixels.
+    """
     height, width = images.shape[2:]
+    left, right = (images[..., edge, None].expand(-1, -1, -1, pad) for edge in (0, -1))
     y = (torch.arange(height, device=images.device) + offset[:, :1]).clamp_(0, height - 1)
-    x = (torch.arange(width, device=images.device) + offset[:, 1:]).clamp_(0, width - 1)
-    return _window(images, y, x)
+    return _window(torch.cat([left, images, right], dim=-1), y, offset[:, 1:] + pad, width)
 
 
 def _window(
     images: UInt8[Tensor, "batch channels height width"],
-    y: Int64[Tensor, "batch h"],
-    x: Int64[Tensor, "batch w"],
-) -> UInt8[Tensor, "batch channels h w"]:
-    """Gather rows `y` and columns `x` of each image; whole rows first, which is a third of the work on a CPU."""
-    batch, channels, height, width = images.shape
+    y: Int64[Tensor, "batch rows"],
+    x: Int64[Tensor, "batch 1"],
+    width: int,
+) -> UInt8[Tensor, "batch channels rows {width}"]:
+    """Cut `width` pixels from `x` on out of rows `y` of each image, each copied as one stretch of memory."""
+    batch, channels, height, full_width = images.shape
     plane = torch.arange(batch * channels, device=images.device).view(batch, channels, 1)
-    rows = images.reshape(-1, width).index_select(0, (plane * height + y[:, None]).flatten())
-    columns = x[:, None, None].expand(-1, channels, y.shape[1], -1)
-    return rows.view(batch, channels, -1, width).gather(3, columns)
+    start = (plane * height + y[:, None]) * full_width + x[:, None]
+    stretches = images.contiguous().as_strided((images.numel() - width + 1, width), (1, 1))
+    return stretches.index_select(0, start.flatten()).view(batch, channels, -1, width)
 
 
 def random_shift(
@@ -48,7 +55,7 @@ def random_shift(
     offset = torch.randint(
         -pad, pad + 1, (images.shape[0], 2), generator=generator, device=images.device, dtype=torch.int64
     )
-    return shift(images, offset)
+    return shift(images, offset, pad)
 
 
 def random_crop(
@@ -69,8 +76,7 @@ def random_crop(
         )
         for length in (height, width)
     )
-    side = torch.arange(size, device=images.device)
-    return _window(images, top + side, left + side)
+    return _window(images, top + torch.arange(size, device=images.device), left, size)
 
 
 def centre_crop(

@@ -32,8 +32,6 @@ class AgentKind(NamedTuple):
     settings: type[Any]
     presets: Mapping[str, Mapping[str, Any]]
     learns_from: Literal["transitions", "sequences"] = "transitions"
-    # beside the replay, at the paper's sizes: see `storage.choose`
-    reserve_bytes: int = RESERVE_BYTES
 
 
 AGENTS = {
@@ -42,12 +40,7 @@ AGENTS = {
     "curl": AgentKind(curl.CURL, curl.CURLSettings, curl.PRESETS),
     "sac": AgentKind(sac.SAC, sac.SACSettings, sac.PRESETS),
     "dreamerv2": AgentKind(
-        dreamerv2.DreamerV2,
-        dreamerv2.DreamerV2Settings,
-        dreamerv2.PRESETS,
-        learns_from="sequences",
-        reserve_bytes=4
-        * RESERVE_BYTES,  # what 2,500 images and 35,000 imagined steps leave for the gradients
+        dreamerv2.DreamerV2, dreamerv2.DreamerV2Settings, dreamerv2.PRESETS, learns_from="sequences"
     ),
 }
 # Settings of the loop that mean nothing to an agent that learns from sequences.
@@ -115,6 +108,15 @@ class Config:
     def flat(self) -> dict[str, Any]:
         """Return every setting of loop and agent by its name; no name occurs in both."""
         return dataclasses.asdict(self.loop) | dataclasses.asdict(self.agent_settings)
+
+
+def reserve_bytes(config: Config) -> int:
+    """Return what a run needs beside its replay, in bytes (see `storage.choose`)."""
+    if AGENTS[config.agent].learns_from == "transitions":
+        return RESERVE_BYTES
+    # what the images of a batch, and the steps imagined from them, leave for the gradients: 8.6 GB in the paper's
+    images = config.loop.batch_size * config.agent_settings.sequence_length
+    return max(RESERVE_BYTES, images * config.agent_settings.conv_depth * 72_000)
 
 
 def setting_fields(agent: str) -> dict[str, dataclasses.Field[Any]]:

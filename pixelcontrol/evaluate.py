@@ -60,7 +60,10 @@ def evaluate(
             before_step()
             env.send(agent.act_greedily(observation).cpu().numpy())
             step = env.receive()
-            # A row that is `first` here means that the world failed and starts its episode again.
-            total = np.where(step.first, 0.0, total + np.where(running, step.reward, 0.0))
+            # A running world that is `first` failed and starts its episode again; others have done theirs.
+            failed = running & step.first
+            total = np.where(failed, 0.0, total + np.where(running, step.reward, 0.0))
+            if filming and failed[0]:
+                video.clear()
         returns.extend(total)
     return Evaluation(np.array(returns[:episodes]), np.stack(video))

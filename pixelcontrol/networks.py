@@ -176,6 +176,9 @@ class StochasticActor(nn.Module):
         super().__init__()
         self.trunk = projection(feature_count, feature_dim, tanh=trunk_tanh)
         self.policy = mlp(feature_dim + proprio_dim, hidden_dim, 2 * action_dim)
+        low, high = log_std_bounds
+        if not low < high:
+            raise ValueError(f"--log-std-min is {low}, but must be below --log-std-max, which is {high}")
         self.log_std_bounds = log_std_bounds
 
     def forward(

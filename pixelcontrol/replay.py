@@ -269,13 +269,13 @@ class TransitionReplay:
 
 
 class SequenceReplay:
-    """Stores rows and samples stretches of `length` rows of one episode, uniformly over all that are complete.
+    """Stores rows and samples sequences of `length` rows of one episode, uniformly over all that are complete.
 
-    Reward, discount and action of a row lie beside its image; the table holds where each stretch begins. A stretch
-    begins at every row of an episode but its last `length - 1`.
+    Reward, discount and action of a row lie beside its image; the table holds where each sequence begins: at every
+    row of an episode but its last `length - 1`. Episodes of fewer rows are never drawn.
 
-    Departure from Dreamer-v2's replay, which draws an episode and then a stretch of it, and no running episode:
-    where all episodes are equally long, as in the paper's tasks, both draw every stretch equally often.
+    Departure from Dreamer-v2's replay, which draws an episode and then a sequence of it, and no running episode:
+    where all episodes are equally long, as in the paper's tasks, both draw every sequence equally often.
     """
 
     def __init__(
@@ -286,28 +286,31 @@ class SequenceReplay:
         length: int,
         device: torch.device,
         seed: int,
+        oversample_ends: bool = False,
     ) -> None:
         """Use `images` as the ring's image memory; its first two sizes are the ring's.
 
         Args:
             images: uint8 memory on the host or on `device`; its content is not read before it is written.
             action_dim: number of controls.
-            length: rows of a stretch.
+            length: rows of a sequence.
             device: where batches are wanted.
             seed: of the draws.
+            oversample_ends: draw an episode's last sequence `length` times as often as another, so that ends are
+                seen as often as other rows (the official code's `oversample_ends`).
         """
         self.rows, self.worlds = images.shape[:2]
         if self.rows < length:
             raise ValueError(
-                f"a replay of {self.rows} rows per world cannot hold a stretch of {length}; raise "
+                f"a replay of {self.rows} rows per world cannot hold a sequence of {length}; raise "
                 "--replay-capacity or lower --sequence-length"
             )
         self.images = images
-        self.length = length
+        self.length, self.oversample_ends = length, oversample_ends
         self.device = device
         home = images.device
         lines = self.rows * self.worlds
-        # Where the first image of each stretch lies, as row * worlds + world.
+        # Where the first image of each sequence lies, as row * worlds + world.
         self.places = torch.zeros(lines, dtype=torch.int32, device=home)
         # Reward, discount and action of every row, at the place of its image.
         self.numbers = torch.zeros(lines, 2 + action_dim, device=home)
@@ -319,7 +322,7 @@ class SequenceReplay:
         self.rows_added = 0
 
     def __len__(self) -> int:
-        """How many stretches can be drawn."""
+        """How many sequences can be drawn."""
         return len(self.starts)
 
     def add(self, step: TimeStep) -> None:
@@ -334,27 +337,29 @@ class SequenceReplay:
         self.episode_rows = np.where(step.first, 1, self.episode_rows + 1)
         self.rows_added += 1
         if self.rows_added >= self.length:
-            self._admit(self.rows_added - self.length)
+            self._admit(self.rows_added - self.length, step.last)
         self.starts.publish()
 
-    def _admit(self, row: int) -> None:
-        """Enter the stretches that start at `row`, where the episode reached the newest row."""
+    def _admit(self, row: int, last: Bool[np.ndarray, " worlds"]) -> None:
+        """Enter the sequences that start at `row`, where the episode reached the newest row, its last or not."""
         worlds = np.flatnonzero(self.episode_rows >= self.length)
+        if self.oversample_ends:
+            worlds = worlds.repeat(np.where(last[worlds], self.length, 1))
         lines = self.starts.admit(row, len(worlds))
         places = (row % self.rows * self.worlds + worlds).astype(np.int32)
         line, new_places = (to_device(part, self.places.device) for part in (lines, places))
         self.places[line] = new_places
 
     def sample(self, batch_size: int) -> Sequences:
-        """Draw stretches uniformly, with replacement.
+        """Draw sequences uniformly, with replacement.
 
         Raises:
-            ValueError: the replay has no whole stretch yet.
+            ValueError: the replay has no whole sequence yet.
         """
         if len(self) == 0:
             raise ValueError(
-                f"the replay holds no stretch of {self.length} rows of one episode yet: {self.rows_added} rows of "
-                "each world were added; raise --seed-frames, or lower --sequence-length to what episodes have"
+                f"the replay holds no sequence of {self.length} rows of one episode yet: {self.rows_added} rows "
+                "of each world were added; raise --seed-frames, or lower --sequence-length to what episodes have"
             )
         first = self.places.index_select(0, self.starts.draw(batch_size))
         places = ((first + self.onwards) % len(self.places)).flatten()

@@ -47,7 +47,7 @@ def choose(shape: tuple[int, ...], device: torch.device, directory: Path, reserv
         shape: of the images, (rows, worlds, channels, height, width).
         device: where the agent learns.
         directory: where a file would be put.
-        reserve_bytes: what is to stay free on each for everything else.
+        reserve_bytes: of GPU and of RAM, what is to stay free for everything else.
 
     Raises:
         ValueError: it fits nowhere; names what is needed and what is free.
@@ -58,14 +58,14 @@ def choose(shape: tuple[int, ...], device: torch.device, directory: Path, reserv
         free["gpu"] = torch.cuda.mem_get_info(device)[0] - reserve_bytes
     free["ram"] = available_ram_bytes() - reserve_bytes
     disk = os.statvfs(directory)
-    free["disk"] = disk.f_bavail * disk.f_frsize - reserve_bytes
+    free["disk"] = disk.f_bavail * disk.f_frsize - RESERVE_BYTES
     words = ", ".join(f"{max(room, 0) / 1e9:.1f} GB free on {tier}" for tier, room in free.items())
     for tier, room in free.items():
         if size <= room:
             return Storage(tier, size, words)
     raise ValueError(
-        f"the replay needs {size / 1e9:.1f} GB, but there are only {words} (after {reserve_bytes / 1e9:.1f} GB "
-        "for everything else); lower --replay-capacity or --image-size"
+        f"the replay needs {size / 1e9:.1f} GB, but there are only {words} (after what everything else needs, "
+        f"{reserve_bytes / 1e9:.1f} GB of memory); lower --replay-capacity or --image-size"
     )
 
 

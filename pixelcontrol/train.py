@@ -26,7 +26,7 @@ from jaxtyping import UInt8
 
 from pixelcontrol import machine, storage
 from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
-from pixelcontrol.config import AGENTS, Config
+from pixelcontrol.config import AGENTS, Config, reserve_bytes
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.make import make_env
 from pixelcontrol.envs.tasks import find_task
@@ -131,10 +131,10 @@ def _check_that_sequences_fit(config: Config, env: Env) -> None:
             f"--sequence-length is {length} agent steps, but an episode of {config.task} has {rows} images at "
             f"--action-repeat {repeat}; lower it"
         )
-    if config.loop.seed_frames // repeat // env.num_worlds < length:
+    if config.loop.seed_frames // repeat // env.num_worlds + 1 < length:
         raise ValueError(
-            f"--seed-frames {config.loop.seed_frames} are fewer than {length} agent steps (--sequence-length) in "
-            f"each of {env.num_worlds} worlds; raise it to {length * repeat * env.num_worlds}"
+            f"--seed-frames {config.loop.seed_frames} give fewer than {length} images (--sequence-length) of "
+            f"each of {env.num_worlds} worlds; raise it to {(length - 1) * repeat * env.num_worlds}"
         )
 
 
@@ -149,8 +149,9 @@ def build_replay(
     loop = config.loop
     if AGENTS[config.agent].learns_from == "sequences":
         return SequenceReplay(
-            images, action_dim=action_dim, length=reach(config), device=device, seed=config.seed
-        )
+            images, action_dim=action_dim, length=reach(config), device=device, seed=config.seed,
+            oversample_ends=config.agent_settings.foresee_ends,
+        )  # fmt: skip
     return TransitionReplay(
         images, action_dim=action_dim, n_step=loop.n_step, gamma=loop.discount,
         frame_stack=loop.frame_stack, device=device, seed=config.seed, proprio_dim=proprio_dim,
@@ -235,6 +236,7 @@ class Run:
         self.artist = ThreadPoolExecutor(max_workers=1)
         self.pictures: Future[None] | None = None
         self.signal: int | None = None
+        self.warned_of_short_episodes = False
         self.commit = machine.commit()
         # A broken-off evaluation is made again from its start, so what is saved is the state from before it.
         self.eval_state = self.eval_env.state() if self.eval_env else None
@@ -271,8 +273,7 @@ class Run:
         # a short run never fills a large ring
         capacity = min(loop.replay_capacity, loop.frames // loop.action_repeat + hardware.envs)
         shape = (ring_rows(capacity, hardware.envs, reach(config)), hardware.envs, *self.env.image_shape)
-        reserve = AGENTS[config.agent].reserve_bytes
-        place = storage.choose(shape, hardware.device, self.run_dir, reserve)
+        place = storage.choose(shape, hardware.device, self.run_dir, reserve_bytes(config))
         self.progress.say(
             f"  replay of {capacity:,} transitions: {place.size_bytes / 1e9:.2f} GB on {place.tier} when full "
             f"({place.reason})"
@@ -384,11 +385,24 @@ class Run:
         self.train_log.append(self._position() | row | metrics)
         self.board.append({f"train/{name}": value for name, value in (row | metrics).items()}, self.frame)
         self.progress.episode(episode_return, metrics)
+        images = -(-episode_frames // self.config.loop.action_repeat) + 1
+        too_short = AGENTS[self.config.agent].learns_from == "sequences" and images < reach(self.config)
+        if too_short and not self.warned_of_short_episodes:
+            self.warned_of_short_episodes = True
+            self.progress.say(
+                f"warning: an episode had only {images} images; those with fewer than {reach(self.config)} are "
+                "never learned from: lower --sequence-length"
+            )
 
     def _evaluate(self) -> None:
-        """Evaluate, log, film, and draw the curve; training does not notice."""
+        """Evaluate, log, film, and draw the curve; training does not notice.
+
+        Raises:
+            NotFinite: the newest updates broke the weights.
+        """
         loop = self.config.loop
         assert self.eval_env is not None
+        self._refuse_broken_weights()
         self._finish_pictures()
         outcome = evaluate(self.agent, self.eval_env, loop.eval_episodes, before_step=self._heed_signal)
         self.eval_state = self.eval_env.state()
@@ -464,6 +478,10 @@ class Run:
             return action
         raise self._broken_down(action)
 
+    def _refuse_broken_weights(self) -> None:
+        if not self.learner.sum_of_metrics.isfinite():
+            raise self._broken_down()
+
     def _broken_down(self, action: np.ndarray | None = None) -> NotFinite:
         """Save the evidence, and return the error that says what happened."""
         evidence = self.run_dir / "not_finite.pt"
@@ -484,8 +502,7 @@ class Run:
         Raises:
             NotFinite: the newest updates broke the weights, which must not take the place of good ones.
         """
-        if not self.learner.sum_of_metrics.isfinite():
-            raise self._broken_down()
+        self._refuse_broken_weights()
         self._warn_if_not_saved(self.checkpoints.finish_save)  # the one before
         state = {
             "image_shape": list(self.env.image_shape),
@@ -530,9 +547,12 @@ class Run:
         self.last = state["last"].numpy()
         self.metrics = state["metrics"]
         if self.replay.rows_added == 0:
-            self.counters.learn_from = (
-                self.counters.agent_step + self.config.loop.seed_frames // self.config.loop.action_repeat
+            # long enough for whole elements of a batch, though running episodes may end within
+            refill = max(
+                self.config.loop.seed_frames // self.config.loop.action_repeat,
+                2 * reach(self.config) * self.hardware.envs,
             )
+            self.counters.learn_from = self.counters.agent_step + refill
             self.progress.say(
                 "  the replay was not kept: learning goes on after refilling it with seed frames"
             )

@@ -22,8 +22,8 @@ def slow_shift(images, offset, pad):
 
 def test_worked_shift():
     image = torch.arange(9, dtype=torch.uint8).view(1, 1, 3, 3)  # 0 1 2 / 3 4 5 / 6 7 8
-    down_one = shift(image, torch.tensor([[1, 0]]))
-    left_two = shift(image, torch.tensor([[0, -2]]))
+    down_one = shift(image, torch.tensor([[1, 0]]), 2)
+    left_two = shift(image, torch.tensor([[0, -2]]), 2)
     assert down_one.tolist() == [[[[3, 4, 5], [6, 7, 8], [6, 7, 8]]]]
     assert left_two.tolist() == [[[[0, 0, 0], [3, 3, 3], [6, 6, 6]]]]
 
@@ -32,7 +32,7 @@ def test_equals_cropping_the_padded_image_at_every_offset():
     offset = torch.cartesian_prod(torch.arange(-4, 5), torch.arange(-4, 5))
     images = random_images(len(offset), 9, 13, 11)
     expected = slow_shift(images.numpy(), offset.tolist(), pad=4)
-    np.testing.assert_array_equal(shift(images, offset).numpy(), expected)
+    np.testing.assert_array_equal(shift(images, offset, 4).numpy(), expected)
 
 
 def offsets_drawn(batch, pad, generator):

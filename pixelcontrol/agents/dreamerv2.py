@@ -60,7 +60,7 @@ from pixelcontrol.types import Sequences, TimeStep, Update
 class DreamerV2Settings:
     """What can be chosen about the agent. Defaults are the official code's for the control suite ("code")."""
 
-    sequence_length: int = setting(50, "agent steps per sequence of a batch", "code", low=2)
+    sequence_length: int = setting(50, "images per sequence of a batch", "code", low=2)
     model_learning_rate: float = setting(3e-4, "Adam's step size, for the world model", "code", low=0.0)
     actor_learning_rate: float = setting(8e-5, "Adam's step size, for the actor", "code", low=0.0)
     critic_learning_rate: float = setting(8e-5, "Adam's step size, for the critic", "code", low=0.0)
@@ -87,7 +87,7 @@ class DreamerV2Settings:
     foresee_ends: bool = setting(
         False,
         "learn where episodes truly end, and imagine no rewards beyond; for tasks that have such ends",
-        "code: pred_discount, which is off for the suite",
+        "code: pred_discount and oversample_ends, which are off for the suite",
     )
     return_lambda: float = setting(0.95, "lambda of the imagined returns", "code", low=0.0, high=1.0)
     entropy_weight: float = setting(1e-4, "weight of the policy's entropy", "code", low=0.0)
@@ -95,6 +95,10 @@ class DreamerV2Settings:
     exploration_steps: int = setting(
         5_000, "agent steps with uniformly random actions at the start", "code", low=0
     )
+
+
+# The networks of the world model; the last may be none.
+MODEL = "encoder", "transition", "prior", "posterior", "decoder", "reward", "survival"
 
 
 class LatentMemory:
@@ -182,9 +186,9 @@ class DreamerV2:
         self.generator = torch.Generator(device).manual_seed(seed)
 
     def model(self) -> tuple[nn.Module, ...]:
-        """Return the networks of the world model."""
-        known = self.encoder, self.transition, self.prior, self.posterior, self.decoder, self.reward
-        return *known, *self.survival
+        """Return the networks of the world model, in the order of `MODEL`."""
+        *known, survival = (getattr(self, name) for name in MODEL)
+        return *known, *survival
 
     def _adam(self, learning_rate: float, *networks: nn.Module) -> torch.optim.AdamW:
         parameters = [parameter for network in networks for parameter in network.parameters()]
@@ -351,21 +355,9 @@ class DreamerV2:
             slow.lerp_(fast, due)
 
     def _parts(self) -> dict[str, Any]:
-        return {
-            "encoder": self.encoder,
-            "transition": self.transition,
-            "prior": self.prior,
-            "posterior": self.posterior,
-            "decoder": self.decoder,
-            "reward": self.reward,
-            "survival": self.survival,
-            "actor": self.actor,
-            "critic": self.critic,
-            "slow_critic": self.slow_critic,
-            "model_optimiser": self.model_optimiser,
-            "actor_optimiser": self.actor_optimiser,
-            "critic_optimiser": self.critic_optimiser,
-        }
+        networks = *MODEL, "actor", "critic", "slow_critic"
+        optimisers = "model_optimiser", "actor_optimiser", "critic_optimiser"
+        return {name: getattr(self, name) for name in (*networks, *optimisers)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimisers, count of updates and random state."""

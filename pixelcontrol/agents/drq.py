@@ -39,12 +39,14 @@ from pixelcontrol.types import Observation, Transitions, Update
 class DrQSettings(SACSettings):
     """What can be chosen about the agent: SAC's settings, those in which DrQ's code differs, and its own."""
 
-    temperature_learning_rate: float = setting(1e-3, "Adam's step size, for the temperature", "DrQ, table 4")
+    temperature_learning_rate: float = setting(
+        1e-3, "Adam's step size, for the temperature", "DrQ, table 4", low=0.0
+    )
     temperature_beta1: float = setting(
         0.9, "Adam's decay of the first moment, for the temperature", "DrQ's code", low=0.0, high=0.999
     )
     encoder_tau: float = setting(
-        0.01, "rate at which the target's convolutions and its trunk follow", "DrQ's code"
+        0.01, "rate at which the target's convolutions and its trunk follow", "DrQ's code", low=0.0, high=1.0
     )
     delta_orthogonal: bool = setting(
         False, "whether convolutions start as maps of single pixels", "DrQ's code"

@@ -42,15 +42,19 @@ from pixelcontrol.types import Observation, Transitions, Update
 class SACSettings:
     """What can be chosen about the agent. Defaults are those of SAC-AE's official code ("SAC-AE" below)."""
 
-    learning_rate: float = setting(1e-3, "Adam's step size, for actor, critic and encoder", "SAC-AE")
-    temperature_learning_rate: float = setting(1e-4, "Adam's step size, for the temperature", "SAC-AE")
+    learning_rate: float = setting(1e-3, "Adam's step size, for actor, critic and encoder", "SAC-AE", low=0.0)
+    temperature_learning_rate: float = setting(
+        1e-4, "Adam's step size, for the temperature", "SAC-AE", low=0.0
+    )
     temperature_beta1: float = setting(
         0.5, "Adam's decay of the first moment, for the temperature", "SAC-AE", low=0.0, high=0.999
     )
     temperature_initial: float = setting(0.1, "weight of the entropy at the start", "SAC-AE", low=1e-6)
-    critic_tau: float = setting(0.01, "rate at which the target's Q-functions follow", "SAC-AE")
+    critic_tau: float = setting(
+        0.01, "rate at which the target's Q-functions follow", "SAC-AE", low=0.0, high=1.0
+    )
     encoder_tau: float = setting(
-        0.05, "rate at which the target's convolutions and its trunk follow", "SAC-AE"
+        0.05, "rate at which the target's convolutions and its trunk follow", "SAC-AE", low=0.0, high=1.0
     )
     feature_dim: int = setting(50, "width of the trunks' output", "SAC-AE", low=1)
     hidden_dim: int = setting(1024, "width of the hidden layers", "SAC-AE", low=1)

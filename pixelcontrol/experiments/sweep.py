@@ -35,7 +35,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from pixelcontrol.config import AGENTS, resolve
+from pixelcontrol.config import reserve_bytes, resolve
 from pixelcontrol.envs.tasks import PAPER_TASKS, find_task
 from pixelcontrol.errors import Interrupted
 from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND
@@ -146,8 +146,10 @@ def plan(
     jobs = []
     for seed, task, word in product(seeds, tasks, agents):
         agent, _, preset = word.partition(":")
-        loop = resolve(task, agent, preset or "paper", seed, **overrides)[0].loop
+        config, _ = resolve(task, agent, preset or "paper", seed, **overrides)
+        loop = config.loop
         images = min(loop.replay_capacity, loop.frames // loop.action_repeat)
+        channels = max(1, len(loop.camera)) * (4 if loop.depth else 3)
         jobs.append(
             Job(
                 agent=agent,
@@ -156,7 +158,7 @@ def plan(
                 seed=seed,
                 directory=out / f"{word.replace(':', '-')}_{task.replace(':', '.')}_{seed}",
                 frames=loop.frames,
-                memory_bytes=images * 3 * loop.image_size**2 + AGENTS[agent].reserve_bytes + OVERHEAD_BYTES,
+                memory_bytes=images * channels * loop.image_size**2 + reserve_bytes(config) + OVERHEAD_BYTES,
                 settings=settings,
             )
         )

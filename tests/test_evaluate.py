@@ -1,0 +1,99 @@
+"""What counts in an evaluation, whatever ends early or fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings
+from pixelcontrol.envs.vector import PixelRenderer, VectorEnv
+from pixelcontrol.evaluate import evaluate
+from pixelcontrol.types import WorldSpec
+
+SHAPE = (3, 4, 4)
+
+
+class CountingWorld:
+    """Rewards every agent step with 1 and shows its number; an episode has 2 to 5 of them, by its seed."""
+
+    spec = WorldSpec(1, SHAPE, "uint8", 1, None)
+
+    def reset(self, seed: int) -> None:
+        self.steps, self.length = 0, 2 + seed % 4
+
+    def step(self, action: np.ndarray) -> tuple[float, float, bool]:
+        self.steps += 1
+        ends = self.steps == self.length
+        return 1.0, float(not ends), ends
+
+    def observe(self, out: np.ndarray) -> None:
+        out[:] = self.steps
+
+    def close(self) -> None:
+        pass
+
+
+class FragileWorld(CountingWorld):
+    """Kills its own process at its third step, once, where the file says so."""
+
+    def __init__(self, doomed: Path) -> None:
+        self.doomed = doomed
+
+    def reset(self, seed: int) -> None:
+        self.steps, self.length = 0, 5
+
+    def step(self, action: np.ndarray) -> tuple[float, float, bool]:
+        if self.steps == 2 and self.doomed.exists() and self.doomed.read_text() == str(os.getpid()):
+            self.doomed.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
+def new_agent() -> DrQV2:
+    settings = DrQV2Settings(conv_filters=1, conv_strides=(1,), feature_dim=2, hidden_dim=2)
+    return DrQV2(SHAPE, 1, settings, device=torch.device("cpu"), seed=1)
+
+
+def new_env(make_world: Callable[[], CountingWorld], worlds: int, workers: int) -> VectorEnv:
+    return VectorEnv(
+        make_world, CountingWorld.spec, PixelRenderer("pixels", SHAPE, "cpu"),
+        num_worlds=worlds, num_workers=workers, seed=1,
+    )  # fmt: skip
+
+
+def test_every_episode_counts_whole_however_early_it_ends() -> None:
+    env = new_env(CountingWorld, worlds=6, workers=0)
+    worlds = env._hosts[0]._worlds.values()
+    env.reset()
+    lengths = [world.length for world in worlds]
+    assert len(set(lengths)) > 1
+    outcome = evaluate(new_agent(), new_env(CountingWorld, worlds=6, workers=0), 6)
+    assert outcome.returns.tolist() == lengths
+    assert outcome.video[:, 0, 0, 0].tolist() == list(range(lengths[0] + 1))
+
+
+def test_more_episodes_than_worlds_are_run_in_turns() -> None:
+    outcome = evaluate(new_agent(), new_env(CountingWorld, worlds=2, workers=0), 5)
+    assert outcome.returns.shape == (5,)
+    assert set(outcome.returns) <= {2.0, 3.0, 4.0, 5.0}
+
+
+@pytest.mark.parametrize("failing", [0, 1], ids=["the filmed world's worker", "another worker"])
+def test_a_worker_that_dies_spoils_no_return_and_no_film(failing: int, tmp_path: Path) -> None:
+    doomed = tmp_path / "doomed"
+    env = new_env(partial(FragileWorld, doomed), worlds=4, workers=2)
+    try:
+        doomed.write_text(str(env._hosts[failing]._process.pid))
+        outcome = evaluate(new_agent(), env, 4)
+    finally:
+        env.close()
+    assert not doomed.exists()
+    assert outcome.returns.tolist() == [5.0] * 4
+    assert outcome.video[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
