@@ -98,20 +98,21 @@ class Operations(TorchDispatchMode):
 
 def filled_replay(config: Config, env: Env, device: torch.device, place: str, folder: Path) -> Replay:
     """Build the configured replay of `env`, full, in `place` ("gpu", "ram" or "disk"); its images are noise."""
-    loop, action_dim = config.loop, env.spec.action_dim
+    loop, action_dim, proprio_dim = config.loop, env.spec.action_dim, env.spec.proprio_dim
     envs = loop.envs or FILLING_WORLDS
     rows = ring_rows(loop.replay_capacity, envs, reach(config))
     shape = (rows, envs, *env.image_shape)
     size = int(np.prod(shape))
     images = storage.allocate(shape, storage.Storage(place, size, "benchmark"), device, folder)
-    replay = build_replay(config, images, action_dim, device)
+    replay = build_replay(config, images, action_dim, device, proprio_dim)
     noise = torch.randint(0, 256, (envs, *shape[2:]), dtype=torch.uint8, device=images.device)
     actions = np.zeros((envs, action_dim), dtype=np.float32)
     ones = np.ones(envs, dtype=np.float32)
+    proprio = np.zeros((envs, proprio_dim), dtype=np.float32)
     for row in range(rows):
         first = np.full(envs, row % EPISODE_ROWS == 0)
         last = np.full(envs, row % EPISODE_ROWS == EPISODE_ROWS - 1)
-        replay.add(TimeStep(noise, actions, ones, ones, first, last))
+        replay.add(TimeStep(noise, actions, ones, ones, first, last, proprio))
     return replay
 
 
@@ -122,7 +123,7 @@ def bench_update(config: Config, hardware: Hardware, env: Env, repeats: int) -> 
     times = {}
     for name, precision in ((hardware.precision, hardware.precision), (PLAIN, "fp32")):
         replay = filled_replay(small, env, device, "gpu" if device.type == "cuda" else "ram", Path())
-        agent = build_agent(config, env.image_shape, env.spec.action_dim, device)
+        agent = build_agent(config, env.image_shape, env.spec.action_dim, device, env.spec.proprio_dim)
         learner = Learner(
             agent, replay, batch_size=config.loop.batch_size, precision=precision, device=device
         )
@@ -170,8 +171,8 @@ def bench_replay(config: Config, hardware: Hardware, env: Env, repeats: int) -> 
 
     def draw(replay: Replay, shifted: Callable[[Tensor, int, torch.Generator], Tensor]) -> None:
         batch = replay.sample(batch_size)
-        shifted(batch.observation, 4, generator)
-        shifted(batch.next_observation, 4, generator)
+        shifted(batch.observation.stack, 4, generator)
+        shifted(batch.next_observation.stack, 4, generator)
 
     with tempfile.TemporaryDirectory(dir=".") as folder:
         for place in ("gpu", "ram", "disk") if device.type == "cuda" else ("ram", "disk"):

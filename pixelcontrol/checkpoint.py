@@ -47,7 +47,7 @@ from pixelcontrol.errors import RunError
 from pixelcontrol.storage import available_ram_bytes
 from pixelcontrol.types import Replay
 
-FORMAT = 2
+FORMAT = 3
 """Version of what is described above; raised whenever older files can no longer be read."""
 
 # Images are written and read in files of this size at most, so that the ring is never held twice.

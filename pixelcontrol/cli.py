@@ -248,8 +248,9 @@ def export(arguments: list[str]) -> int:
     parser = Parser(
         prog="pixelcontrol export",
         description="Write what a run's last checkpoint does as a program: torch.export.load(FILE).module() maps "
-        "observations, uint8 (batch, channels, height, width), to actions, without pixelcontrol. That of "
-        "dreamerv2 takes its last actions and its memory too, and returns its memory beside the actions.",
+        "observations, uint8 (batch, channels, height, width), to actions, without pixelcontrol. One that "
+        "learned with proprioception takes that too, float32 (batch, numbers). That of dreamerv2 takes its last "
+        "actions and its memory too, and returns its memory beside the actions.",
     )
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("-o", "--out", type=Path, default=Path("policy.pt2"), help="file to write")

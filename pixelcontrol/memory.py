@@ -5,29 +5,38 @@ See `pixelcontrol.types.Memory`; Dreamer-v2's memory is in `agents/dreamerv2.py`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
 from pixelcontrol.machine import to_device
-from pixelcontrol.types import TimeStep
+from pixelcontrol.types import Observation, TimeStep
 
 
 class FrameStack:
-    """Keeps the observation of N worlds while they run: the last images of each, oldest first."""
+    """Keeps the observation of N worlds while they run: the last images of each, and what it senses now."""
 
     def __init__(self, channels: int) -> None:
         """Stack as many images as have `channels` channels together."""
         self.channels = channels
-        self.observation: UInt8[Tensor, "worlds channels height width"] = torch.empty(0)
+        self.observation: Observation | None = None
 
-    def push(self, step: TimeStep) -> UInt8[Tensor, "worlds channels height width"]:
-        """Add each world's newest image and return the observations; a `first` image fills its whole stack."""
-        filled = step.image.repeat(1, self.channels // step.image.shape[1], 1, 1)
-        if step.first.all():
-            self.observation = filled
-        else:
-            moved = torch.cat([self.observation[:, step.image.shape[1] :], step.image], dim=1)
-            first = to_device(step.first, moved.device)
-            self.observation = torch.where(first[:, None, None, None], filled, moved)
+    def push(self, step: TimeStep) -> Observation:
+        """Add each world's newest image and return the observation; a `first` image fills its whole stack."""
+        device = step.image.device
+        stack = step.image.repeat(1, self.channels // step.image.shape[1], 1, 1)
+        if self.observation is not None and not step.first.all():
+            moved = torch.cat([self.observation.stack[:, step.image.shape[1] :], step.image], dim=1)
+            stack = torch.where(to_device(step.first, device)[:, None, None, None], stack, moved)
+        self.observation = Observation(stack, to_device(step.proprio, device))
         return self.observation
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """See `pixelcontrol.types.Memory`."""
+        return {} if self.observation is None else self.observation._asdict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """See `pixelcontrol.types.Memory`."""
+        if state:
+            self.observation = Observation(**state)

@@ -48,8 +48,8 @@ class ConvEncoder(nn.Module):
     channels-last memory already lies, and a mere renaming of the next layer's inputs.
 
     Attributes:
-        channels: of the observations that it takes.
-        feature_count: how many features `forward` returns; 39,200 for 84x84 images.
+        channels: of the stacks that it takes.
+        feature_count: how many features images give; 39,200 where they are 84x84.
     """
 
     def __init__(
@@ -88,10 +88,17 @@ class ConvEncoder(nn.Module):
         self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.feature_count = filters * height * width
 
-    def forward(self, observation: UInt8[Tensor, "batch channels height width"]) -> Tensor:
-        """Return the (batch, feature_count) features of observations with values in 0..255."""
-        features = self.convolutions[1:](see(self.convolutions[0], observation, self.pixel_offset))
-        return features.permute(0, 2, 3, 1).flatten(1)
+    def forward(
+        self,
+        stack: UInt8[Tensor, "batch channels height width"],
+        proprio: Float32[Tensor, "batch proprio"] | None = None,
+    ) -> Float[Tensor, "batch features"]:
+        """Return the features of images with values in 0..255, and behind them proprioception as it is."""
+        features = self.convolutions[1:](see(self.convolutions[0], stack, self.pixel_offset))
+        features = features.permute(0, 2, 3, 1).flatten(1)
+        if proprio is None or proprio.shape[1] == 0:
+            return features  # without the copy below, of megabytes
+        return torch.cat([features, proprio.to(features.dtype)], dim=1)
 
 
 def see(
@@ -107,12 +114,23 @@ def see(
 
 
 def projection(feature_count: int, feature_dim: int, *, tanh: bool = True) -> nn.Sequential:
-    """Linear, LayerNorm, tanh: from the encoder's features to a small vector in [-1, 1] (the "trunk").
+    """Linear, LayerNorm, tanh: from the features of images to a small vector in [-1, 1] (the "trunk").
 
     CURL leaves out the tanh.
     """
     squash = nn.Tanh() if tanh else nn.Identity()
     return nn.Sequential(nn.Linear(feature_count, feature_dim), nn.LayerNorm(feature_dim), squash)
+
+
+def condense(
+    trunk: nn.Sequential, features: Float[Tensor, "batch features"]
+) -> Float[Tensor, "batch condensed"]:
+    """Project the features of images by `trunk`, and leave proprioception behind them as it is."""
+    linear = trunk[0]
+    assert isinstance(linear, nn.Linear)
+    seen, proprio = features[:, : linear.in_features], features[:, linear.in_features :]
+    small = trunk(seen)
+    return torch.cat([small, proprio.to(small.dtype)], dim=1) if proprio.shape[1] else small
 
 
 def mlp(inputs: int, hidden_dim: int, outputs: int) -> nn.Sequential:
@@ -129,14 +147,16 @@ def mlp(inputs: int, hidden_dim: int, outputs: int) -> nn.Sequential:
 class DeterministicActor(nn.Module):
     """Maps encoder features to the mean action, before tanh bounds it."""
 
-    def __init__(self, feature_count: int, action_dim: int, feature_dim: int, hidden_dim: int) -> None:
+    def __init__(
+        self, feature_count: int, action_dim: int, feature_dim: int, hidden_dim: int, *, proprio_dim: int = 0
+    ) -> None:
         super().__init__()
         self.trunk = projection(feature_count, feature_dim)
-        self.policy = mlp(feature_dim, hidden_dim, action_dim)
+        self.policy = mlp(feature_dim + proprio_dim, hidden_dim, action_dim)
 
     def forward(self, features: Tensor) -> Float32[Tensor, "batch action"]:
-        """Return the mean action for (batch, feature_count) features, before tanh."""
-        return self.policy(self.trunk(features)).float()
+        """Return the mean action for (batch, feature_count + proprio_dim) features, before tanh."""
+        return self.policy(condense(self.trunk, features)).float()
 
 
 class StochasticActor(nn.Module):
@@ -149,12 +169,13 @@ class StochasticActor(nn.Module):
         feature_dim: int,
         hidden_dim: int,
         *,
+        proprio_dim: int = 0,
         log_std_bounds: tuple[float, float],
         trunk_tanh: bool = True,
     ) -> None:
         super().__init__()
         self.trunk = projection(feature_count, feature_dim, tanh=trunk_tanh)
-        self.policy = mlp(feature_dim, hidden_dim, 2 * action_dim)
+        self.policy = mlp(feature_dim + proprio_dim, hidden_dim, 2 * action_dim)
         low, high = log_std_bounds
         if not low < high:
             raise ValueError(f"--log-std-min is {low}, but must be below --log-std-max, which is {high}")
@@ -164,7 +185,7 @@ class StochasticActor(nn.Module):
         self, features: Tensor
     ) -> tuple[Float32[Tensor, "batch action"], Float32[Tensor, "batch action"]]:
         """Return mean and log σ, before tanh; another tanh keeps log σ between its bounds."""
-        mean, raw = self.policy(self.trunk(features)).float().chunk(2, dim=-1)
+        mean, raw = self.policy(condense(self.trunk, features)).float().chunk(2, dim=-1)
         low, high = self.log_std_bounds
         return mean, low + 0.5 * (high - low) * (raw.tanh() + 1.0)
 
@@ -197,12 +218,13 @@ class TwinCritic(nn.Module):
         feature_dim: int,
         hidden_dim: int,
         *,
+        proprio_dim: int = 0,
         trunk_tanh: bool = True,
     ) -> None:
         super().__init__()
         self.trunk = projection(feature_count, feature_dim, tanh=trunk_tanh)
         self.twins = nn.Sequential(
-            TwinLinear(feature_dim + action_dim, hidden_dim),
+            TwinLinear(feature_dim + proprio_dim + action_dim, hidden_dim),
             nn.ReLU(),
             TwinLinear(hidden_dim, hidden_dim),
             nn.ReLU(),
@@ -212,8 +234,8 @@ class TwinCritic(nn.Module):
     def forward(
         self, features: Tensor, action: Float32[Tensor, "batch action"]
     ) -> Float32[Tensor, "2 batch"]:
-        """Return both values of (batch, feature_count) features with actions."""
-        small = self.trunk(features)
+        """Return both values of (batch, feature_count + proprio_dim) features with actions."""
+        small = condense(self.trunk, features)
         inputs = torch.cat([small, action.to(small.dtype)], dim=-1)
         return self.twins(inputs.expand(2, -1, -1)).float().squeeze(-1)
 

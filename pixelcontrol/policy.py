@@ -3,6 +3,8 @@
 policy = pixelcontrol.load("runs/my_run")
 act = policy.episode()  # remembers what it saw; a new one for each episode
 action = act(image)  # uint8 (3, 84, 84), colour planes first -> float32 (action_dim,), in [-1, 1]
+
+One that learned with proprioception takes that too: `act(image, proprio)`, of (proprio_dim,) numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from pixelcontrol import machine
@@ -24,7 +26,7 @@ from pixelcontrol.config import Config, read_config
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.evaluate import MEMORY_SEED, Evaluation, evaluate
 from pixelcontrol.train import EVAL_STREAM, build_agent, build_env, choose_hardware
-from pixelcontrol.types import Agent, TimeStep
+from pixelcontrol.types import Agent, Observation, TimeStep
 
 MAX_WORLDS = 10
 
@@ -36,8 +38,9 @@ class _Greedy(nn.Module):
         super().__init__()
         self.agent = agent
 
-    def forward(self, observation: Tensor) -> Tensor:
-        return self.agent.act_greedily(observation)
+    def forward(self, stack: Tensor, proprio: Tensor | None = None) -> Tensor:
+        nothing = torch.zeros(stack.shape[0], 0)
+        return self.agent.act_greedily(Observation(stack, nothing if proprio is None else proprio))
 
 
 class _GreedyAndRemembering(nn.Module):
@@ -56,18 +59,27 @@ class _GreedyAndRemembering(nn.Module):
 class Episode:
     """One episode as an agent lives through it: call it with each image, oldest first."""
 
-    def __init__(self, agent: Agent, action_dim: int) -> None:
-        self._agent = agent
-        self._memory = agent.memory(torch.Generator().manual_seed(MEMORY_SEED))
-        self._action = np.zeros((1, action_dim), dtype=np.float32)
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._memory = policy.agent.memory(torch.Generator().manual_seed(MEMORY_SEED))
+        self._action = np.zeros((1, policy.action_dim), dtype=np.float32)
         self._first = np.array([True])
 
-    def __call__(self, image: UInt8[np.ndarray, "channels height width"]) -> Float32[np.ndarray, " action"]:
-        """Return the best action, given the image of now and what was shown before."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image))[None]
+    def __call__(
+        self,
+        image: UInt8[np.ndarray, "channels height width"],
+        proprio: Float[np.ndarray, " proprio"] | None = None,
+    ) -> Float32[np.ndarray, " action"]:
+        """Return the best action, given the image of now, what is sensed now, and what was shown before.
+
+        Raises:
+            ValueError: an image or proprioception of another shape than the agent learned from.
+        """
+        policy = self._policy
+        pixels, sensed = policy.checked(image[None], None if proprio is None else proprio[None], stacked=1)
         zero = np.zeros(1, dtype=np.float32)  # no agent looks at the rewards of the episode that it acts in
-        step = TimeStep(pixels, self._action, zero, zero, self._first, np.array([False]))
-        self._action = self._agent.act_greedily(self._memory.push(step)).numpy()
+        step = TimeStep(pixels, self._action, zero, zero, self._first, np.array([False]), sensed.numpy())
+        self._action = policy.agent.act_greedily(self._memory.push(step)).numpy()
         self._first = np.array([False])
         return self._action[0].copy()
 
@@ -82,6 +94,7 @@ class Policy:
         frame: environment frames that it has seen.
         image_shape: (channels, height, width) of an image.
         action_dim: number of controls.
+        proprio_dim: numbers of proprioception beside each image; 0 where it learned without.
     """
 
     config: Config
@@ -89,6 +102,7 @@ class Policy:
     frame: int
     image_shape: tuple[int, int, int]
     action_dim: int
+    proprio_dim: int
 
     def description(self) -> str:
         """Say what whoever controls a body with these actions must know of them and of the observations."""
@@ -101,31 +115,70 @@ class Policy:
 
     def episode(self) -> Episode:
         """Return a function from the image of now to the best action, for one episode from its start."""
-        return Episode(self.agent, self.action_dim)
+        return Episode(self)
 
     def __call__(
-        self, observation: UInt8[np.ndarray, "*batch channels height width"]
+        self,
+        stack: UInt8[np.ndarray, "*batch channels height width"],
+        proprio: Float[np.ndarray, "*batch proprio"] | None = None,
     ) -> Float32[np.ndarray, "*batch action"]:
         """Return the best action for one stack of the last images, oldest first, or for a batch of them.
 
         Raises:
-            ValueError: this agent needs to see its episodes from the start.
+            ValueError: this agent needs to see its episodes from the start, or learned from other shapes.
         """
         if isinstance(self.agent, DreamerV2):
             raise ValueError(
                 f"{self.config.agent} remembers its episode, and cannot act on single observations; use "
                 "act = policy.episode(), then act(image) with each image"
             )
-        pixels = torch.from_numpy(np.ascontiguousarray(observation))
-        single = pixels.ndim == 3
-        action = self.agent.act_greedily(pixels[None] if single else pixels).numpy()
+        single = stack.ndim == 3
+        if single:
+            stack, proprio = stack[None], None if proprio is None else proprio[None]
+        observation = self.checked(stack, proprio, stacked=self.config.loop.frame_stack)
+        action = self.agent.act_greedily(observation).numpy()
         return action[0] if single else action
+
+    def checked(
+        self,
+        stack: UInt8[np.ndarray, "batch channels height width"],
+        proprio: Float[np.ndarray, "batch proprio"] | None,
+        *,
+        stacked: int,
+    ) -> Observation:
+        """Return what was shown and sensed as tensors, once it is of the shapes that the agent learned from.
+
+        Args:
+            stack: of `stacked` images each.
+            proprio: None stands for no numbers.
+            stacked: how many images.
+
+        Raises:
+            ValueError: it is not, or images are not bytes.
+        """
+        if proprio is None:
+            proprio = np.zeros((len(stack), 0), dtype=np.float32)
+        channels, *size = self.image_shape
+        if stack.dtype != np.uint8:
+            raise ValueError(f"images must be uint8, with values from 0 to 255, and not {stack.dtype}")
+        for name, given, wanted in (
+            ("images", stack, (len(stack), channels * stacked, *size)),
+            ("proprioception", proprio, (len(stack), self.proprio_dim)),
+        ):
+            if given.shape != wanted:
+                raise ValueError(
+                    f"this agent learned from {name} of shape {wanted[1:]}, and was given {given.shape[1:]}"
+                )
+        return Observation(
+            torch.from_numpy(np.ascontiguousarray(stack)), torch.from_numpy(proprio.astype(np.float32))
+        )
 
     def export(self, path: Path) -> str:
         """Write a program that chooses these actions with PyTorch alone, for a robot without this package::
 
             act = torch.export.load("policy.pt2").module()
             action = act(observations)  # uint8 (batch, channels, height, width) -> float32 (batch, action_dim)
+            action = act(observations, proprio)  # with proprioception, float32 (batch, proprio_dim)
 
         That of an agent that remembers takes its last action and its memory too, zeros at an episode's start::
 
@@ -143,7 +196,8 @@ class Policy:
         channels, height, width = self.image_shape
         image = torch.zeros(2, channels * self.config.loop.frame_stack, height, width, dtype=torch.uint8)
         module: nn.Module = _Greedy(self.agent)
-        example: tuple[Tensor, ...] = (image,)
+        sensed = (torch.zeros(2, self.proprio_dim),) if self.proprio_dim else ()
+        example: tuple[Tensor, ...] = (image, *sensed)
         if isinstance(self.agent, DreamerV2):
             module = _GreedyAndRemembering(self.agent)
             example = image, torch.zeros(2, self.action_dim), self.agent.no_features(2)
@@ -185,7 +239,8 @@ def load(run_dir: str | Path) -> Policy:
     machine.prepare_process()
     state = Checkpoints(run_dir).load()
     image_shape = tuple(state["image_shape"])
-    agent = build_agent(config, image_shape, state["action_dim"], torch.device("cpu"))
+    proprio_dim = state["proprio_dim"]
+    agent = build_agent(config, image_shape, state["action_dim"], torch.device("cpu"), proprio_dim)
     agent.load_state_dict(state["agent"])
     frame = state["counters"]["agent_step"] * config.loop.action_repeat
-    return Policy(config, agent, frame, image_shape, state["action_dim"])
+    return Policy(config, agent, frame, image_shape, state["action_dim"], proprio_dim)

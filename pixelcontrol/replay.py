@@ -3,8 +3,8 @@
 Rows of N worlds are written side by side, one row of each world per agent step, so the images are a plain
 (rows, worlds, ...) array. A transition is worked out once, on the host, when its last row arrives, and drawn a
 hundred times: the table holds the places of its images, its action, n-step return and discount. To sample is to
-look up a line of the table, and then the images at its places. Observations never reach across the start of an
-episode: before it, the first image is repeated.
+look up a line of the table, then the images at its places, and the proprioception beside the newest of each stack.
+Observations never reach across the start of an episode: before it, the first image is repeated.
 
 The row n steps behind the newest becomes the start of a transition unless the episode ended there. So every step
 of every episode is drawn, those of the running episode too, and all of them equally often.
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from pixelcontrol.machine import restore_generator, to_device
 from pixelcontrol.returns import n_step_return
-from pixelcontrol.types import Sequences, TimeStep, Transitions
+from pixelcontrol.types import Observation, Sequences, TimeStep, Transitions
 
 # Rows that start an episode hold no transition: room for them beside `capacity` transitions, for episodes of
 # 100 agent steps or more. Shorter episodes leave room for somewhat fewer transitions, never for more memory.
@@ -134,6 +134,7 @@ class TransitionReplay:
         frame_stack: int,
         device: torch.device,
         seed: int,
+        proprio_dim: int = 0,
     ) -> None:
         """Use `images` as the ring's image memory; its first two sizes are the ring's.
 
@@ -145,6 +146,7 @@ class TransitionReplay:
             frame_stack: images per observation.
             device: where batches are wanted.
             seed: of the draws.
+            proprio_dim: numbers of proprioception per row and world.
         """
         self.rows, self.worlds = images.shape[:2]
         if self.rows <= n_step + frame_stack:
@@ -162,6 +164,8 @@ class TransitionReplay:
         # world; and return, discount, action.
         self.places = torch.zeros(lines, 2, frame_stack, dtype=torch.int32, device=home)
         self.numbers = torch.zeros(lines, 2 + action_dim, device=home)
+        # Proprioception of every row, at the place of its image.
+        self.proprio = torch.zeros(lines, proprio_dim, device=home)
         # The newest n + 1 rows, on the host.
         self.recent: deque[_Row] = deque(maxlen=n_step + 1)
         self.starts = _Starts(self.rows, lines, home, seed)
@@ -182,6 +186,7 @@ class TransitionReplay:
         slot = row % self.rows
         self.starts.retire(oldest_kept=row - self.rows + self.frame_stack)
         self.images[slot] = step.image
+        self.proprio.view(self.rows, self.worlds, -1)[slot] = to_device(step.proprio, self.proprio.device)
         newest = slot * self.worlds + np.arange(self.worlds, dtype=np.int32)[:, None]
         stack = newest.repeat(self.frame_stack, axis=1)
         if row:  # before row 0 there are no images, though a resume without replay begins in mid-episode
@@ -220,17 +225,25 @@ class TransitionReplay:
                 f"{self.n_step}; add more before sampling"
             )
         line = self.starts.draw(batch_size)
-        places = self.places.index_select(0, line).transpose(0, 1).flatten()
-        images = self.images.flatten(0, 1).index_select(0, places).to(self.device, non_blocking=True)
+        places = self.places.index_select(0, line).transpose(0, 1)
+        newest = places[:, :, -1].flatten()
+        images, sensed, numbers = (
+            part.to(self.device, non_blocking=True)
+            for part in (
+                self.images.flatten(0, 1).index_select(0, places.flatten()),
+                self.proprio.index_select(0, newest),
+                self.numbers.index_select(0, line),
+            )
+        )
         # the images of a stack follow one another, and so do their channels
-        observation, next_observation = images.view(2, batch_size, -1, *images.shape[-2:])
-        numbers = self.numbers.index_select(0, line).to(self.device, non_blocking=True)
+        stack, next_stack = images.view(2, batch_size, -1, *images.shape[-2:])
+        proprio, next_proprio = sensed.unflatten(0, (2, batch_size))
         return Transitions(
-            observation=observation,
+            observation=Observation(stack, proprio),
             action=numbers[:, 2:],
             reward=numbers[:, 0],
             discount=numbers[:, 1],
-            next_observation=next_observation,
+            next_observation=Observation(next_stack, next_proprio),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -238,6 +251,7 @@ class TransitionReplay:
         return {
             "places": self.places,
             "numbers": self.numbers,
+            "proprio": self.proprio,
             "recent": [[torch.from_numpy(part) for part in row] for row in self.recent],
             "rows_added": self.rows_added,
             **self.starts.state_dict(),
@@ -245,8 +259,9 @@ class TransitionReplay:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; the images are the caller's."""
-        for own, kept in ((self.places, state["places"]), (self.numbers, state["numbers"])):
-            own[: len(kept)].copy_(kept)  # fewer lines where the run was lengthened since
+        kept = ((self.places, "places"), (self.numbers, "numbers"), (self.proprio, "proprio"))
+        for own, name in kept:
+            own[: len(state[name])].copy_(state[name])  # fewer lines where the run was lengthened since
         self.recent.clear()
         self.recent.extend(_Row(*(part.numpy() for part in parts)) for parts in state["recent"])
         self.rows_added = state["rows_added"]

@@ -92,12 +92,25 @@ def choose_hardware(config: Config) -> Hardware:
     return Hardware(device, precision, reason, envs, workers)
 
 
-def build_agent(config: Config, image_shape: tuple[int, ...], action_dim: int, device: torch.device) -> Agent:
-    """Build the configured agent with fresh weights, for images of (channels, height, width)."""
+def build_agent(
+    config: Config, image_shape: tuple[int, ...], action_dim: int, device: torch.device, proprio_dim: int = 0
+) -> Agent:
+    """Build the configured agent with fresh weights, for images of (channels, height, width).
+
+    Raises:
+        ValueError: it takes no proprioception, or no images of this size.
+    """
     channels, *size = image_shape
     shape = (channels * config.loop.frame_stack, *size)
-    build = AGENTS[config.agent].build
-    return build(shape, action_dim, config.agent_settings, device=device, seed=config.seed)
+    kind = AGENTS[config.agent]
+    if proprio_dim and kind.learns_from == "sequences":
+        sensing = [name for name, other in AGENTS.items() if other.learns_from == "transitions"]
+        raise ValueError(
+            f"{config.task} gives proprioception ({proprio_dim} numbers), and {config.agent} learns from images "
+            f"alone; use --agent {', '.join(sensing[:-1])} or {sensing[-1]}, or a world without"
+        )
+    own = {"proprio_dim": proprio_dim} if proprio_dim else {}
+    return kind.build(shape, action_dim, config.agent_settings, device=device, seed=config.seed, **own)
 
 
 def reach(config: Config) -> int:
@@ -130,6 +143,7 @@ def build_replay(
     images: UInt8[torch.Tensor, "rows worlds channels height width"],
     action_dim: int,
     device: torch.device,
+    proprio_dim: int = 0,
 ) -> Replay:
     """Build the replay from which the configured agent learns, on memory for its images."""
     loop = config.loop
@@ -140,7 +154,7 @@ def build_replay(
         )  # fmt: skip
     return TransitionReplay(
         images, action_dim=action_dim, n_step=loop.n_step, gamma=loop.discount,
-        frame_stack=loop.frame_stack, device=device, seed=config.seed,
+        frame_stack=loop.frame_stack, device=device, seed=config.seed, proprio_dim=proprio_dim,
     )  # fmt: skip
 
 
@@ -196,7 +210,10 @@ class Run:
         self.eval_env = (
             build_env(config, hardware, loop.eval_episodes, EVAL_STREAM) if loop.eval_episodes else None
         )
-        self.agent = build_agent(config, self.env.image_shape, self.env.spec.action_dim, hardware.device)
+        spec = self.env.spec
+        self.agent = build_agent(
+            config, self.env.image_shape, spec.action_dim, hardware.device, spec.proprio_dim
+        )
         _check_that_sequences_fit(config, self.env)
         self._warn_of_settings()
         self.replay = self._build_replay()
@@ -282,7 +299,8 @@ class Run:
             f"({place.reason})"
         )
         images = storage.allocate(shape, place, hardware.device, self.run_dir)
-        return build_replay(config, images, self.env.spec.action_dim, hardware.device)
+        spec = self.env.spec
+        return build_replay(config, images, spec.action_dim, hardware.device, spec.proprio_dim)
 
     def train(self) -> None:
         """Run to the last frame.
@@ -293,7 +311,7 @@ class Run:
         """
         loop, counters = self.config.loop, self.counters
         total = loop.frames // loop.action_repeat
-        if not self.memory.observation.numel():
+        if self.memory.observation is None:
             self._take(self.env.reset())
         started, window_started, window_frame = (
             time.monotonic() - counters.seconds,
@@ -509,12 +527,13 @@ class Run:
         state = {
             "image_shape": list(self.env.image_shape),
             "action_dim": self.env.spec.action_dim,
+            "proprio_dim": self.env.spec.proprio_dim,
             "device": self.hardware.device.type,
             "counters": dataclasses.asdict(self.counters),
             "agent": self.agent.state_dict(),
             "env": self.env.state(),
             "eval_env": self.eval_state,
-            "observation": self.memory.observation,
+            "memory": self.memory.state_dict(),
             "last": torch.from_numpy(self.last),
             "metrics": self.metrics,
             "threads": torch.get_num_threads(),
@@ -542,7 +561,8 @@ class Run:
         if self.eval_env:
             self.eval_env.load_state(state["eval_env"])
             self.eval_state = state["eval_env"]
-        self.memory.observation = state["observation"].to(self.hardware.device)
+        memory = {name: part.to(self.hardware.device) for name, part in state["memory"].items()}
+        self.memory.load_state_dict(memory)
         self.last = state["last"].numpy()
         self.metrics = state["metrics"]
         if self.replay.rows_added == 0:

@@ -40,6 +40,7 @@ class WorldSpec:
         episode_frames: frames until the time limit, or None when the world has none.
         repeats: whether an episode is a function of its seed and its actions. One that is not, such as a real
             robot's, is dropped when a run resumes: its actions are not repeated.
+        proprio_dim: how many numbers of proprioception it gives beside its images (see `SensingWorld`).
     """
 
     action_dim: int
@@ -48,6 +49,7 @@ class WorldSpec:
     action_repeat: int
     episode_frames: int | None
     repeats: bool = True
+    proprio_dim: int = 0
 
 
 @runtime_checkable
@@ -82,6 +84,18 @@ class World(Protocol):
 
 
 @runtime_checkable
+class SensingWorld(World, Protocol):
+    """A world with proprioception: its `spec.proprio_dim` is not 0."""
+
+    def sense(self, out: np.ndarray) -> None:
+        """Write what the body senses at the present moment, such as joint angles and the gripper's state.
+
+        Args:
+            out: float32 (proprio_dim,). Networks take the numbers as they are: scale them to about unit size.
+        """
+
+
+@runtime_checkable
 class Renderer(Protocol):
     """Turns the payloads of N worlds into N images, on the device where the agent lives.
 
@@ -102,7 +116,8 @@ class TimeStep:
     """One row for each of N worlds (see the module docstring for the time alignment).
 
     The image is on the agent's device; the small fields are NumPy on the host, because the loop reads them
-    at every step and a device read there would stall the device.
+    at every step and a device read there would stall the device. Like the image, `proprio` is of the moment after
+    the action; it has no columns where the worlds give none.
     """
 
     image: UInt8[Tensor, "worlds channels height width"]
@@ -111,6 +126,7 @@ class TimeStep:
     discount: Float32[np.ndarray, " worlds"]
     first: Bool[np.ndarray, " worlds"]
     last: Bool[np.ndarray, " worlds"]
+    proprio: Float32[np.ndarray, "worlds proprio"]
 
 
 @runtime_checkable
@@ -144,17 +160,25 @@ class Env(Protocol):
         """End every worker process."""
 
 
-class Transitions(NamedTuple):
-    """A batch of n-step transitions. `target = reward + discount * V(next_observation)`.
+class Observation(NamedTuple):
+    """What an agent that learns from transitions acts on, for a batch of moments.
 
-    Observations are stacks of 3 images on the channel axis, oldest first (paper, section 4.1).
+    The stack is 3 images on the channel axis, oldest first (paper, section 4.1). Proprioception is that of the
+    newest moment alone, and has no columns where the worlds give none.
     """
 
-    observation: UInt8[Tensor, "batch channels height width"]
+    stack: UInt8[Tensor, "batch channels height width"]
+    proprio: Float32[Tensor, "batch proprio"]
+
+
+class Transitions(NamedTuple):
+    """A batch of n-step transitions. `target = reward + discount * V(next_observation)`."""
+
+    observation: Observation
     action: Float32[Tensor, "batch action"]
     reward: Float32[Tensor, " batch"]
     discount: Float32[Tensor, " batch"]
-    next_observation: UInt8[Tensor, "batch channels height width"]
+    next_observation: Observation
 
 
 class Sequences(NamedTuple):
@@ -205,13 +229,19 @@ class Memory(Protocol):
     """What an agent keeps of the running episodes of N worlds, and acts on.
 
     Attributes:
-        observation: all that is kept, one element per world; empty before the first `push`.
+        observation: all that is kept, a tensor or an `Observation`, of every world; None before the first `push`.
     """
 
-    observation: Tensor
+    observation: Any
 
-    def push(self, step: TimeStep) -> Tensor:
+    def push(self, step: TimeStep) -> Any:
         """Take in one row of every world, and return the new observation; `first` rows forget what was before."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the parts of the observation by name; none before the first `push`."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` returned, whose tensors are on the agent's device."""
 
 
 # What `Agent.update` does: learn from a batch at an agent step, and return metrics.
@@ -243,10 +273,10 @@ class Agent(Protocol):
     def memory(self, generator: torch.Generator) -> Memory:
         """Return a memory for worlds that are about to start; what it has to draw comes from `generator`."""
 
-    def act(self, observation: Tensor, agent_step: int) -> Float32[Tensor, "worlds action"]:
+    def act(self, observation: Any, agent_step: int) -> Float32[Tensor, "worlds action"]:
         """Choose exploring actions in [-1, 1] at this point of training, given a memory's observation."""
 
-    def act_greedily(self, observation: Tensor) -> Float32[Tensor, "worlds action"]:
+    def act_greedily(self, observation: Any) -> Float32[Tensor, "worlds action"]:
         """Choose the actions used in evaluation; deterministic, and leaves no trace in the agent."""
 
     def update(self, batch: Any, agent_step: Int64[Tensor, ""]) -> dict[str, Tensor]:

@@ -53,6 +53,7 @@ def add_rows(replay: TransitionReplay, count: int) -> None:
                 discount=np.ones(WORLDS, dtype=np.float32),
                 first=np.full(WORLDS, row % 7 == 0),
                 last=np.full(WORLDS, row % 7 == 6),
+                proprio=np.zeros((WORLDS, 0), dtype=np.float32),
             )
         )
 
@@ -67,7 +68,7 @@ def assert_same(found: TransitionReplay, expected: TransitionReplay) -> None:
             generator = replay.generator.get_state()
             batches.append(replay.sample(5))
             replay.generator.set_state(generator)
-        assert all(torch.equal(*parts) for parts in zip(*batches, strict=True))
+        torch.testing.assert_close(*batches, rtol=0, atol=0)
 
 
 def files(run_dir: Path, end: str = "") -> list[Path]:
@@ -226,8 +227,24 @@ def test_a_run_that_goes_on_without_its_replay_writes_the_new_one_from_its_start
 
 def test_a_replay_of_another_shape_is_refused(tmp_path: Path) -> None:
     Checkpoints(tmp_path).save({}, make_replay(rows=12))
-    with pytest.raises(CheckpointError, match=r"shape \(12, 2, 3, 4, 4\), and this run's \(13, 2, 3, 4, 4\)"):
-        Checkpoints(tmp_path).load(make_replay(rows=13))
+    with pytest.raises(CheckpointError, match=r"shape \(12, 2, 3, 4, 4\), and this run's \(11, 2, 3, 4, 4\)"):
+        Checkpoints(tmp_path).load(make_replay(rows=11))
+
+
+@pytest.mark.parametrize(("added", "fits"), [(12, True), (13, False)])
+def test_a_ring_that_has_not_gone_round_fits_into_a_longer_one(added: int, fits: bool, tmp_path: Path) -> None:
+    replay, longer = make_replay(rows=12), make_replay(rows=20)
+    add_rows(replay, added)
+    Checkpoints(tmp_path).save({}, replay)
+    if not fits:
+        with pytest.raises(CheckpointError, match=r"shape \(12, 2, 3, 4, 4\), and this run's \(20, 2, 3, 4, 4\)"):
+            Checkpoints(tmp_path).load(longer)
+        return
+    Checkpoints(tmp_path).load(longer)
+    never_shorter = make_replay(rows=20)
+    for ring in (longer, never_shorter):
+        add_rows(ring, 30, begin=added if ring is longer else 0)
+    assert_same(longer, never_shorter)
 
 
 def test_memory_is_never_taken_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

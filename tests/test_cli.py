@@ -91,7 +91,7 @@ def test_a_finished_run_can_be_evaluated_and_filmed(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["eval", str(run_dir), "--episodes", "3"]) == 0
-    assert "over 3 episodes, renderer warp, frame 200" in capsys.readouterr().out
+    assert "over 3 episodes, renderer own, frame 200" in capsys.readouterr().out
     for name in ("film.mp4", "film.gif"):
         assert main(["play", str(run_dir), "--video", str(tmp_path / name)]) == 0
         assert (tmp_path / name).stat().st_size > 1000

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings
 from pixelcontrol.config import AGENTS, resolve
@@ -16,14 +17,14 @@ from pixelcontrol.learner import WARM_UP_UPDATES, Learner, choose_precision, cpu
 from pixelcontrol.machine import to_device
 from pixelcontrol.replay import TransitionReplay
 from pixelcontrol.train import build_agent, build_replay
-from pixelcontrol.types import TimeStep, Transitions
+from pixelcontrol.types import TimeStep
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-WORLDS, ACTION, SIZE, BATCH = 2, 2, 24, 32
+WORLDS, ACTION, SIZE, BATCH, PROPRIO = 2, 2, 24, 32, 3
 SETTINGS = DrQV2Settings(feature_dim=16, hidden_dim=64, conv_filters=8, stddev_duration=200)
 
 
-def time_step(row, device=CPU, size=SIZE):
+def time_step(row, device=CPU, size=SIZE, proprio=0):
     """Return random rows whose content depends on the row's number alone; episodes last 9 and 12 agent steps."""
     g = np.random.default_rng(row)
     return TimeStep(
@@ -33,6 +34,7 @@ def time_step(row, device=CPU, size=SIZE):
         discount=np.ones(WORLDS, dtype=np.float32),
         first=np.array([row % 10 == 0, row % 13 == 0]),
         last=np.array([row % 10 == 9, row % 13 == 12]),
+        proprio=g.random((WORLDS, proprio), dtype=np.float32),
     )
 
 
@@ -57,7 +59,9 @@ def any_agent_and_replay(name, device):
     config, _ = resolve("cartpole_swingup", name, **own.get(name, {"image_size": SIZE}))
     image_shape = (3, config.loop.image_size, config.loop.image_size)
     images = torch.zeros(64, WORLDS, *image_shape, dtype=torch.uint8, device=device)
-    return build_agent(config, image_shape, ACTION, device), build_replay(config, images, ACTION, device)
+    senses = 0 if name == "dreamerv2" else PROPRIO
+    agent = build_agent(config, image_shape, ACTION, device, senses)
+    return agent, build_replay(config, images, ACTION, device, senses)
 
 
 def new_learner(precision="fp32", device=CPU, images_on=None):
@@ -287,7 +291,8 @@ class NoWaiting(TorchDispatchMode):
 def test_storing_a_row_and_choosing_actions_wait_for_no_updates(name, no_numbers):
     agent, replay = any_agent_and_replay(name, no_numbers)
     memory = agent.memory(agent.generator)
-    steps = [time_step(row, no_numbers, size=replay.images.shape[-1]) for row in range(20)]
+    senses = 0 if name == "dreamerv2" else PROPRIO
+    steps = [time_step(row, no_numbers, replay.images.shape[-1], senses) for row in range(20)]
     with NoWaiting() as copies:
         for row, step in enumerate(steps):
             replay.add(step)
@@ -347,7 +352,7 @@ def test_each_turn_of_a_cycle_has_its_own_graph(monkeypatch):
     """The second turn is the critic's alone."""
 
     def critic_alone(agent, batch, agent_step):
-        features = agent.encoder(batch.observation)
+        features = agent.encoder(*batch.observation)
         return agent.update_critic(features, batch, features.detach(), agent.std(agent_step))
 
     cycle = property(lambda agent: (agent.update, partial(critic_alone, agent)))
@@ -409,7 +414,8 @@ def test_images_in_ram_give_the_gpu_what_was_stored():
     learner = new_learner("fp32", CUDA, images_on=CPU)
     expected = new_replay(CPU)
     assert torch.equal(learner.replay.images, expected.images)
-    assert torch.equal(learner.replay.sample(BATCH).observation.cpu(), expected.sample(BATCH).observation)
+    drawn, wanted = learner.replay.sample(BATCH).observation, expected.sample(BATCH).observation
+    assert torch.equal(drawn.stack.cpu(), wanted.stack)
     for number in range(WARM_UP_UPDATES + 2):
         learner.update(number, number)
     assert not learner.graphs
@@ -425,7 +431,7 @@ def test_a_gpu_update_is_close_to_the_cpus():
     for device in (CPU, CUDA):
         agent = DrQV2((9, SIZE, SIZE), ACTION, still, device=device, seed=1)
         assert torch.equal(weights(agent).cpu(), weights(new_agent()))
-        moved = Transitions(*(part.to(device) for part in batch))
+        moved = tree_map(partial(torch.Tensor.to, device=device), batch)
         metrics[device] = agent.update(moved, torch.tensor(100, device=device))
     for name, value in metrics[CPU].items():
         assert metrics[CUDA][name].item() == pytest.approx(value.item(), rel=1e-3, abs=1e-4), name

@@ -9,9 +9,11 @@ from torch import nn
 from pixelcontrol.networks import (
     ConvEncoder,
     DeterministicActor,
+    StochasticActor,
     TwinCritic,
     TwinLinear,
     compute_dtype,
+    condense,
     ema_update,
     initialise,
     mlp,
@@ -131,6 +133,43 @@ def test_projection_is_linear_layernorm_tanh():
     for sample in range(3):
         expected = slow_projection(trunk, features[sample].double().numpy())
         np.testing.assert_allclose(trunk(features)[sample].detach().numpy(), expected, atol=1e-5)
+
+
+def test_encoder_leaves_proprioception_behind_the_features_as_it_is():
+    encoder = ConvEncoder((9, 15, 15))
+    stack, proprio = torch.randint(0, 256, (4, 9, 15, 15), dtype=torch.uint8), torch.randn(4, 3) * 100
+    features = encoder(stack, proprio)
+    assert torch.equal(features, torch.cat([encoder(stack), proprio], dim=1))
+    assert torch.equal(encoder(stack, torch.zeros(4, 0)), encoder(stack))
+
+
+def test_trunks_project_features_and_leave_proprioception_as_it_is():
+    trunk = with_random_biases(projection(7, 5))
+    features = (torch.randn(3, 9) * 4).requires_grad_()
+    small = condense(trunk, features)
+    assert torch.equal(small, torch.cat([trunk(features[:, :7]), features[:, 7:]], dim=1))
+    assert torch.equal(condense(trunk, features[:, :7]), trunk(features[:, :7]))
+    (gradient,) = torch.autograd.grad(small[:, 5:].sum(), features)
+    assert torch.equal(gradient, torch.tensor([0.0] * 7 + [1.0] * 2).expand(3, -1))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        DeterministicActor(12, 3, 5, 8, proprio_dim=2),
+        StochasticActor(12, 3, 5, 8, proprio_dim=2, log_std_bounds=(-5.0, 2.0)),
+        TwinCritic(12, 3, 5, 8, proprio_dim=2),
+    ],
+    ids=lambda network: type(network).__name__,
+)
+def test_every_head_sees_proprioception_and_no_trunk_does(network):
+    features = torch.randn(4, 14).requires_grad_()
+    action = [torch.rand(4, 3)] if isinstance(network, TwinCritic) else []
+    output = network(features, *action)
+    output = output[0] if isinstance(output, tuple) else output
+    (gradient,) = torch.autograd.grad(output.sum(), features)
+    assert (gradient[:, 12:] != 0).all()
+    assert network.trunk[0].weight.shape == (5, 12)
 
 
 def test_mlp_has_two_hidden_layers():

@@ -39,6 +39,69 @@ def dreamer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def sensing_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sensing") / "run"
+    settings = (
+        "--frames 60 --envs 1 --image-size 16 --action-repeat 1 --batch-size 4 --hidden-dim 8 --conv-filters 4 "
+        "--seed-frames 20 --exploration-steps 20 --eval-episodes 0 --device cpu"
+    )
+    assert main(["train", "sensing:make_world", "--out", str(path), *settings.split()]) == 0
+    return path
+
+
+def test_an_episode_with_proprioception_is_that_of_its_stacks(sensing_dir: Path) -> None:
+    policy = pixelcontrol.load(sensing_dir)
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (5, 3, 16, 16), dtype=np.uint8)
+    sensed = draw.normal(size=(5, 4))  # float64, as robots give it
+    act = policy.episode()
+    for now, image in enumerate(images):
+        stack = np.concatenate([images[max(0, now - back)] for back in (2, 1, 0)])
+        action = act(image, sensed[now])
+        assert np.array_equal(action, policy(stack, sensed[now]))
+        assert not np.array_equal(action, policy(stack, -sensed[now]))
+    assert np.allclose(policy(np.stack([stack, stack]), sensed[-2:])[1], action, atol=1e-5)
+
+
+def test_what_has_another_shape_than_what_was_learned_from_is_refused(
+    run_dir: Path, sensing_dir: Path
+) -> None:
+    policy, image, sensed = pixelcontrol.load(sensing_dir), np.zeros((3, 16, 16), np.uint8), np.zeros(4)
+    act = policy.episode()
+    with pytest.raises(ValueError, match=r"proprioception of shape \(4,\), and was given \(0,\)"):
+        act(image)
+    with pytest.raises(ValueError, match=r"proprioception of shape \(4,\), and was given \(3,\)"):
+        policy(np.zeros((9, 16, 16), np.uint8), sensed[:3])
+    with pytest.raises(ValueError, match=r"images of shape \(3, 16, 16\), and was given \(16, 16, 3\)"):
+        act(image.transpose(1, 2, 0), sensed)
+    with pytest.raises(ValueError, match=r"images of shape \(9, 16, 16\), and was given \(3, 16, 16\)"):
+        policy(image, sensed)
+    with pytest.raises(ValueError, match=r"proprioception of shape \(0,\), and was given \(4,\)"):
+        pixelcontrol.load(run_dir).episode()(np.zeros((3, 24, 24), np.uint8), sensed)
+
+
+def test_one_with_proprioception_is_evaluated_filmed_and_exported(
+    sensing_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film, exported = tmp_path / "film.gif", tmp_path / "policy.pt2"
+    assert main(["eval", str(sensing_dir), "--episodes", "2"]) == 0
+    assert main(["play", str(sensing_dir), "--video", str(film)]) == 0
+    assert film.exists()
+    capsys.readouterr()
+    assert main(["export", str(sensing_dir), "-o", str(exported)]) == 0
+    takes = "uint8 (batch, 9, 16, 16), float32 (batch, 4)"
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{exported} takes {takes}; observations are the last 3 images, oldest first")
+    assert "actions are in [-1, 1]" in printed
+    act, policy = torch.export.load(exported).module(), pixelcontrol.load(sensing_dir)
+    draw = torch.Generator().manual_seed(1)
+    for count in (1, 5):
+        stack = torch.randint(0, 256, (count, 9, 16, 16), dtype=torch.uint8, generator=draw)
+        sensed = torch.randn(count, 4, generator=draw)
+        assert np.allclose(act(stack, sensed).numpy(), policy(stack.numpy(), sensed.numpy()), atol=1e-6)
+
+
 def test_an_episode_of_single_images_is_that_of_their_stacks(run_dir: Path) -> None:
     policy = pixelcontrol.load(run_dir)
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 24, 24), dtype=np.uint8)

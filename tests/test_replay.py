@@ -1,7 +1,7 @@
 """The replay, against an obvious one: a list of episodes per world, each a list of rows, walked step by step.
 
 Images tell where they come from: every pixel of a row's image holds the row's number (low byte, high byte) and
-its world, so a stack of images can be read back as row numbers.
+its world, so a stack of images can be read back as row numbers. So does what a world senses.
 """
 
 import io
@@ -64,6 +64,7 @@ def time_step(rows):
         discount=np.array([row.discount for row in rows], dtype=np.float32),
         first=np.array([row.first for row in rows]),
         last=np.array([row.last for row in rows]),
+        proprio=np.array([[row.number, row.world] for row in rows], dtype=np.float32),
     )
 
 
@@ -77,7 +78,14 @@ def new_replay(rows, worlds, n_step=3, stack=STACK, seed=0):
     # old memory is not empty; whatever is read before it is written shows as row 65535
     images = torch.full((rows, worlds, 3, 2, 4), 255, dtype=torch.uint8)
     return TransitionReplay(
-        images, action_dim=2, n_step=n_step, gamma=GAMMA, frame_stack=stack, device=CPU, seed=seed
+        images,
+        action_dim=2,
+        n_step=n_step,
+        gamma=GAMMA,
+        frame_stack=stack,
+        device=CPU,
+        seed=seed,
+        proprio_dim=2,
     )
 
 
@@ -93,18 +101,26 @@ class Transition:
     next_images: tuple[int, ...]
 
 
-def read_images(observation):
+def read_images(stack):
     """Return each sample's world and the row numbers of its images, oldest first."""
-    assert (observation == observation[:, :, :1, :1]).all(), "pixels of different images were mixed"
-    low, high, world = observation[:, :, 0, 0].long().unflatten(1, (-1, 3)).unbind(dim=2)
+    assert (stack == stack[:, :, :1, :1]).all(), "pixels of different images were mixed"
+    low, high, world = stack[:, :, 0, 0].long().unflatten(1, (-1, 3)).unbind(dim=2)
     assert (world == world[:, :1]).all(), "images of different worlds were mixed"
-    return world[:, 0].tolist(), [tuple(stack) for stack in (low + 256 * high).tolist()]
+    return world[:, 0].tolist(), [tuple(rows) for rows in (low + 256 * high).tolist()]
+
+
+def read_observation(observation):
+    """Return the same of an observation, once what is sensed is of the newest image's moment."""
+    world, images = read_images(observation.stack)
+    sensed = [[rows[-1], w] for rows, w in zip(images, world, strict=True)]
+    assert observation.proprio.tolist() == sensed
+    return world, images
 
 
 def read(batch):
     """Turn a batch into `Transition`s."""
-    world, images = read_images(batch.observation)
-    next_world, next_images = read_images(batch.next_observation)
+    world, images = read_observation(batch.observation)
+    next_world, next_images = read_observation(batch.next_observation)
     assert next_world == world
     numbers = (batch.action.tolist(), batch.reward.tolist(), batch.discount.tolist())
     return [
@@ -204,6 +220,27 @@ def test_rows_align_in_time():
     ]
 
 
+def test_proprioception_is_that_of_the_newest_image():
+    """At 3 steps, at both ends of an episode and of the ring, whose oldest rows are overwritten here."""
+    replay = new_replay(rows=8, worlds=1)
+    for step in time_steps([[(4, "true end"), (9, "cut off")]])[:11]:
+        replay.add(replace(step, proprio=step.proprio * 10))
+    # rows 0 to 4 and 5 to 10 are episodes; rows 3 to 10 are in memory, and 3 and 4 lack part of their stacks
+    with patch("torch.rand", return_value=torch.tensor([0.1, 0.4, 0.9], dtype=torch.float64)):
+        batch = replay.sample(3)
+    assert len(replay) == 3
+    assert batch.observation.proprio.tolist() == [[50.0, 0.0], [60.0, 0.0], [70.0, 0.0]]
+    assert batch.next_observation.proprio.tolist() == [[80.0, 0.0], [90.0, 0.0], [100.0, 0.0]]
+    replay = new_replay(rows=20, worlds=1)
+    for step in time_steps([[(4, "true end"), (9, "cut off")]])[:9]:
+        replay.add(replace(step, proprio=step.proprio * 10))
+    with patch("torch.rand", return_value=torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9], dtype=torch.float64)):
+        batch = replay.sample(5)
+    # starts 0, 1, 2 and 3, whose third rows are 3, and the end, 4; then start 5
+    assert batch.observation.proprio[:, 0].tolist() == [0.0, 10.0, 20.0, 30.0, 50.0]
+    assert batch.next_observation.proprio[:, 0].tolist() == [30.0, 40.0, 40.0, 40.0, 80.0]
+
+
 @pytest.mark.parametrize(("ending", "value"), [("true end", 0.0), ("time limit", 1.0), ("cut off", 1.0)])
 def test_three_step_returns_at_an_episodes_end(ending, value):
     replay = new_replay(rows=20, worlds=1)
@@ -274,7 +311,7 @@ def test_sampling_is_uniform_over_all_starts():
     starts = [(t.world, t.images[-1]) for t in every_transition(replay)]
     assert len(set(starts)) == len(starts) == len(replay)
     draws = 20_000
-    world, images = read_images(replay.sample(draws).observation)
+    world, images = read_observation(replay.sample(draws).observation)
     counts = Counter((w, stack[-1]) for w, stack in zip(world, images, strict=True))
     assert set(counts) == set(starts)
     expected = draws / len(starts)
@@ -348,7 +385,7 @@ def test_the_acting_stack_is_the_stored_one(stack):
     acting = {}
     for step in steps:
         replay.add(step)
-        for world, images in zip(*read_images(frames.push(step)), strict=True):
+        for world, images in zip(*read_observation(frames.push(step)), strict=True):
             acting[world, images[-1]] = images
     stored = every_transition(replay)
     assert len(stored) > 40

@@ -17,14 +17,18 @@ import pytest
 import torch
 from dreaming import TINY_DREAMER
 
+import pixelcontrol
 from pixelcontrol import train as loop
 from pixelcontrol.checkpoint import Checkpoints
+from pixelcontrol.cli import main
 from pixelcontrol.config import Config, read_config, resolve
 from pixelcontrol.errors import Interrupted
 from pixelcontrol.evaluate import evaluate
 from pixelcontrol.experiments.published import Published
 from pixelcontrol.logger import Progress
+from pixelcontrol.replay import TransitionReplay
 from pixelcontrol.train import Counters, NotFinite, OutOfMemory, Run, train
+from pixelcontrol.types import Replay
 
 TINY: dict[str, Any] = {
     "frames": 600,
@@ -159,7 +163,7 @@ def dreamt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assert_same_dreams(one: Path, other: Path) -> None:
     assert rows(one / "train.csv") == rows(other / "train.csv")
     left, right = (Checkpoints(run_dir).load() for run_dir in (one, other))
-    assert torch.equal(left["observation"], right["observation"])
+    assert torch.equal(left["memory"]["observation"], right["memory"]["observation"])
     torch.testing.assert_close(left["agent"], right["agent"], rtol=0, atol=0)
 
 
@@ -168,11 +172,8 @@ def test_evaluation_does_not_disturb_what_an_agent_remembers(dreamt: Path, tmp_p
     assert_same_dreams(dreamt, tmp_path)
 
 
-@pytest.mark.parametrize("rounds", [23, 28, 90])
-def test_stopped_and_resumed_equals_undisturbed(
-    rounds: int, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In mid-episode, and between the updates that catch up: 25 rounds of 4 frames come before those five."""
+def train_and_stop(config: Config, run_dir: Path, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until a signal comes after so many rounds of the loop."""
     show, shown = Progress.frame, []
 
     def stop(self: Progress, frame: int, speed: float) -> None:
@@ -184,8 +185,16 @@ def test_stopped_and_resumed_equals_undisturbed(
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "frame", stop)
         with pytest.raises(Interrupted) as stopped:
-            train(tiny(), tmp_path)
+            train(config, run_dir)
     assert stopped.value.exit_status == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("rounds", [23, 28, 90])
+def test_stopped_and_resumed_equals_undisturbed(
+    rounds: int, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In mid-episode, and between the updates that catch up: 25 rounds of 4 frames come before those five."""
+    train_and_stop(tiny(), tmp_path, rounds, monkeypatch)
     assert len(rows(tmp_path / "train.csv")) < 12
     train(tiny(), tmp_path, resume=True)
     assert_same(finished, tmp_path)
@@ -197,20 +206,66 @@ def test_an_agent_that_remembers_resumes_exactly_too(
     rounds: int, dreamt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the updates that catch up, which follow 25 rounds, and in mid-episode."""
-    shown: list[int] = []
-
-    def stop(self: Progress, frame: int, speed: float) -> None:
-        shown.append(frame)
-        if len(shown) == rounds:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "frame", stop)
-        with pytest.raises(Interrupted):
-            train(dreaming(), tmp_path)
+    train_and_stop(dreaming(), tmp_path, rounds, monkeypatch)
     train(dreaming(), tmp_path, resume=True)
     assert_same_dreams(dreamt, tmp_path)
     assert rows(dreamt / "eval.csv") == rows(tmp_path / "eval.csv")
+
+
+def sensing(agent: str = "drqv2", world: str = "make_world", **overrides: Any) -> Config:
+    shared = TINY | {"image_size": 16, "action_repeat": 1, "frames": 300}
+    return resolve(f"sensing:{world}", agent, **(shared | overrides))[0]
+
+
+def test_an_agent_with_proprioception_resumes_exactly_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In mid-episode: 5 rounds catch up, and an episode's 20 agent steps and its reset take 21 each."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(sensing(), whole)
+    train_and_stop(sensing(), stopped, 5 + 4 * 21 + 3, monkeypatch)
+    train(sensing(), stopped, resume=True)
+    assert_same(whole, stopped)
+    assert rows(whole / "eval.csv") == rows(stopped / "eval.csv")
+
+
+def test_a_checkpoint_from_before_proprioception_goes_on_exactly(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_and_stop(tiny(), tmp_path, 90, monkeypatch)
+    load, load_replay = Checkpoints.load, TransitionReplay.load_state_dict
+
+    def as_it_was(self: Checkpoints, *replay: Replay) -> dict[str, Any]:
+        state = load(self, *replay)
+        del state["proprio_dim"]
+        return state | {"observation": state.pop("memory")["observation"]}
+
+    def replay_as_it_was(self: TransitionReplay, state: dict[str, Any]) -> None:
+        load_replay(self, {name: state[name] for name in state.keys() - {"proprio"}})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "load", as_it_was)
+        patch.setattr(TransitionReplay, "load_state_dict", replay_as_it_was)
+        assert pixelcontrol.load(tmp_path).proprio_dim == 0
+        train(tiny(), tmp_path, resume=True)
+    assert_same(finished, tmp_path)
+
+
+def test_an_agent_of_images_alone_refuses_proprioception(tmp_path: Path) -> None:
+    words = (
+        r"sensing:make_world gives proprioception \(4 numbers\), and dreamerv2 learns from images alone; use "
+        r"--agent drqv2, drq, curl or sac"
+    )
+    config, _ = resolve("sensing:make_world", "dreamerv2", **TINY_DREAMER, action_repeat=1, eval_episodes=0)
+    with pytest.raises(ValueError, match=words):
+        train(config, tmp_path)
+
+
+def test_a_broken_sensor_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = "--image-size 16 --action-repeat 1 --device cpu --envs 2 --eval-episodes 0"
+    command = ["train", "sensing:make_broken_world", "--out", str(tmp_path / "run"), *settings.split()]
+    assert main(command) == 1
+    assert "proprio of world 0 (episode 0 with seed " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -431,6 +486,32 @@ def test_it_learns_the_toy_task(agent: str, own: dict[str, Any], tmp_path: Path)
     before, after = (float(row["episode_return"]) for row in rows(tmp_path / "eval.csv"))
     assert before < 34  # standing still returns 29 on average, straight to the target 48
     assert after > 35
+
+
+@pytest.mark.parametrize(
+    ("agent", "world", "own"),
+    [
+        ("drqv2", "make_world", {"stddev_initial": 0.2, "stddev_final": 0.2}),
+        ("drqv2", "make_numb_world", {"stddev_initial": 0.2, "stddev_final": 0.2}),
+        ("sac", "make_world", {}),
+        ("drq", "make_world", {}),
+        ("curl", "make_world", {"crop_size": 16}),
+    ],
+)
+def test_it_learns_what_can_only_be_sensed(
+    agent: str, world: str, own: dict[str, Any], tmp_path: Path
+) -> None:
+    small = {
+        "frames": 1_200, "envs": 4, "batch_size": 64, "hidden_dim": 32, "conv_strides": (2, 1), "feature_dim": 8,
+        "learning_rate": 1e-3, "seed_frames": 400, "catch_up_updates": 0, "exploration_steps": 400,
+        "update_every_agent_steps": 1, "eval_every_frames": 1_200, "eval_episodes": 20, "discount": 0.0,
+        "n_step": 1,
+    }  # fmt: skip
+    train(sensing(agent, world, **(small | own)), tmp_path)
+    before, after = (float(row["episode_return"]) for row in rows(tmp_path / "eval.csv"))
+    assert before < 12  # who does not sense gets 10 at best, and all there is to get is 20
+    assert (after > 16) == (world == "make_world")
+    assert (after < 12) == (world == "make_numb_world")
 
 
 def test_hardware_is_chosen_and_refused_by_name() -> None:

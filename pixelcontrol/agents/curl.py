@@ -37,7 +37,7 @@ from pixelcontrol.augment import centre_crop, random_crop
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import load_state, rounded, save_state
 from pixelcontrol.settings import setting
-from pixelcontrol.types import Transitions, Update
+from pixelcontrol.types import Observation, Transitions, Update
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,11 @@ class CURL:
         *,
         device: torch.device,
         seed: int,
+        proprio_dim: int = 0,
     ) -> None:
         """Draw the weights from `seed`; `observation_shape` is (channels, height, width) before the crop.
+
+        `proprio_dim` numbers of proprioception come beside it.
 
         Raises:
             ValueError: a crop is larger than the images.
@@ -79,7 +82,7 @@ class CURL:
         self.settings = settings
         weights = torch.Generator().manual_seed(seed)
         cropped_shape = (channels, settings.crop_size, settings.crop_size)
-        self.model = SACModel(cropped_shape, action_dim, settings, device, weights)
+        self.model = SACModel(cropped_shape, action_dim, settings, device, weights, proprio_dim)
         self.similarity = nn.Linear(settings.feature_dim, settings.feature_dim, bias=False)
         nn.init.uniform_(self.similarity.weight, 0.0, 1.0, generator=weights)
         self.similarity.to(device)
@@ -102,32 +105,32 @@ class CURL:
         """Return a memory of the last images; it draws nothing."""
         return FrameStack(self.model.encoder.channels)
 
-    def act(
-        self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int
-    ) -> Float32[Tensor, "worlds action"]:
+    def act(self, observation: Observation, agent_step: int) -> Float32[Tensor, "worlds action"]:
         """Choose exploring actions from the images' centre: uniform at first, then drawn from the policy."""
-        seen = centre_crop(observation, self.settings.crop_size)
-        return explore(self.model, seen, agent_step, self.generator)
+        return explore(self.model, self._centre(observation), agent_step, self.generator)
 
-    def act_greedily(
-        self, observation: UInt8[Tensor, "worlds channels height width"]
-    ) -> Float32[Tensor, "worlds action"]:
+    def act_greedily(self, observation: Observation) -> Float32[Tensor, "worlds action"]:
         """Choose the policy's median actions from the images' centre."""
-        return exploit(self.model, centre_crop(observation, self.settings.crop_size))
+        return exploit(self.model, self._centre(observation))
+
+    def _centre(self, observation: Observation) -> Observation:
+        return observation._replace(stack=centre_crop(observation.stack, self.settings.crop_size))
 
     def update(
         self, batch: Transitions, agent_step: Int64[Tensor, ""], *, delayed: bool = True
     ) -> dict[str, Tensor]:
         """Update critic and encoder once; if `delayed`, then actor, temperature and slow copies; then contrast."""
         crop = partial(random_crop, size=self.settings.crop_size, generator=self.generator)
-        observation, positive = crop(batch.observation), crop(batch.observation)
-        value = soft_value(self.model, crop(batch.next_observation), self.generator)
+        anchor, positive = crop(batch.observation.stack), crop(batch.observation.stack)
+        observation = batch.observation._replace(stack=anchor)
+        next_observation = batch.next_observation._replace(stack=crop(batch.next_observation.stack))
+        value = soft_value(self.model, next_observation, self.generator)
         target = batch.reward + batch.discount * value
         metrics = update_critic(self.model, observation, batch.action, target)
         if delayed:
             metrics |= update_actor(self.model, observation, self.generator)
             update_targets(self.model)
-        return metrics | self.update_contrast(observation, positive)
+        return metrics | self.update_contrast(anchor, positive)
 
     def update_contrast(
         self,
@@ -137,7 +140,8 @@ class CURL:
         """Teach the critic's encoder and trunk which crops are of the same observation (InfoNCE).
 
         The row of anchor i holds its similarities z_i W z'_j to all positives j, encoded by the slow copies;
-        the right answer is j = i, all others of the batch are negatives.
+        the right answer is j = i, all others of the batch are negatives. Images are all there is to go by:
+        proprioception would give the answer away.
         """
         model = self.model
         encoder, trunk, similarity = rounded(model.encoder, model.critic.trunk, self.similarity)

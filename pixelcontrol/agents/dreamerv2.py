@@ -106,7 +106,7 @@ class LatentMemory:
 
     def __init__(self, agent: DreamerV2, generator: torch.Generator) -> None:
         self.agent, self.generator = agent, generator
-        self.observation: Float32[Tensor, "worlds features"] = torch.empty(0)
+        self.observation: Float32[Tensor, "worlds features"] | None = None
 
     @torch.no_grad()
     def push(self, step: TimeStep) -> Float32[Tensor, "worlds features"]:
@@ -114,10 +114,19 @@ class LatentMemory:
         agent, device = self.agent, step.image.device
         goes_on = to_device(~step.first, device)[:, None]
         action = to_device(step.action, device) * goes_on
-        before = self.observation * goes_on if self.observation.numel() else agent.no_features(len(action))
+        kept = self.observation
+        before = agent.no_features(len(action)) if kept is None else kept * goes_on
         noise = gumbel_noise((len(action), *agent.latent_shape), self.generator, device)
         self.observation = agent.remember(before, action, step.image, noise)
         return self.observation
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """See `pixelcontrol.types.Memory`."""
+        return {} if self.observation is None else {"observation": self.observation}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """See `pixelcontrol.types.Memory`."""
+        self.observation = state.get("observation")
 
 
 class DreamerV2:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from pixelcontrol.agents.quick import QUICK
@@ -32,7 +32,7 @@ from pixelcontrol.augment import random_shift
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import load_state, save_state
 from pixelcontrol.settings import setting
-from pixelcontrol.types import Transitions, Update
+from pixelcontrol.types import Observation, Transitions, Update
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,12 @@ class DrQSettings(SACSettings):
     shift_pad: int = setting(4, "random shifts of up to this many pixels each way", "DrQ, section 3.1", low=0)
 
 
+def shifted(observation: Observation, views: int, pad: int, generator: torch.Generator) -> Observation:
+    """Return `views` shifted views of a batch, one behind the other; all of them sense the same."""
+    stack = random_shift(observation.stack.repeat(views, 1, 1, 1), pad, generator)
+    return Observation(stack, observation.proprio.repeat(views, 1))
+
+
 class DrQ:
     """The agent: a `SACModel` that learns from shifted images."""
 
@@ -73,11 +79,15 @@ class DrQ:
         *,
         device: torch.device,
         seed: int,
+        proprio_dim: int = 0,
     ) -> None:
-        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) of a stack."""
+        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) of a stack.
+
+        `proprio_dim` numbers of proprioception come beside it.
+        """
         self.settings = settings
         weights = torch.Generator().manual_seed(seed)
-        self.model = SACModel(observation_shape, action_dim, settings, device, weights)
+        self.model = SACModel(observation_shape, action_dim, settings, device, weights, proprio_dim)
         self.generator = torch.Generator(device).manual_seed(seed)
 
     @property
@@ -89,15 +99,11 @@ class DrQ:
         """Return a memory of the last images; it draws nothing."""
         return FrameStack(self.model.encoder.channels)
 
-    def act(
-        self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int
-    ) -> Float32[Tensor, "worlds action"]:
+    def act(self, observation: Observation, agent_step: int) -> Float32[Tensor, "worlds action"]:
         """Choose exploring actions: uniform at first, then drawn from the policy."""
         return explore(self.model, observation, agent_step, self.generator)
 
-    def act_greedily(
-        self, observation: UInt8[Tensor, "worlds channels height width"]
-    ) -> Float32[Tensor, "worlds action"]:
+    def act_greedily(self, observation: Observation) -> Float32[Tensor, "worlds action"]:
         """Choose the policy's median actions."""
         return exploit(self.model, observation)
 
@@ -113,17 +119,16 @@ class DrQ:
         not notice.
         """
         s = self.settings
-        observation = random_shift(batch.observation.repeat(s.views, 1, 1, 1), s.shift_pad, self.generator)
-        next_observation = random_shift(
-            batch.next_observation.repeat(s.target_views, 1, 1, 1), s.shift_pad, self.generator
-        )
+        observation = shifted(batch.observation, s.views, s.shift_pad, self.generator)
+        next_observation = shifted(batch.next_observation, s.target_views, s.shift_pad, self.generator)
         values = soft_value(self.model, next_observation, self.generator)
         target = batch.reward + batch.discount * values.view(s.target_views, -1).mean(dim=0)
         metrics = update_critic(
             self.model, observation, batch.action.repeat(s.views, 1), target.repeat(s.views)
         )
         if delayed:
-            metrics |= update_actor(self.model, observation[: len(batch.action)], self.generator)
+            first_view = Observation(*(part[: len(batch.action)] for part in observation))
+            metrics |= update_actor(self.model, first_view, self.generator)
             update_targets(self.model)
         return metrics
 

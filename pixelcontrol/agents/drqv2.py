@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from pixelcontrol.agents.quick import QUICK
@@ -35,7 +35,7 @@ from pixelcontrol.networks import (
 )
 from pixelcontrol.schedules import linear_schedule
 from pixelcontrol.settings import setting
-from pixelcontrol.types import Transitions, Update
+from pixelcontrol.types import Observation, Transitions, Update
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,12 @@ class DrQV2:
         *,
         device: torch.device,
         seed: int,
+        proprio_dim: int = 0,
     ) -> None:
-        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) of a stack."""
+        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) of a stack.
+
+        `proprio_dim` numbers of proprioception come beside it.
+        """
         self.settings = settings
         self.device = device
         self.action_dim = action_dim
@@ -101,8 +105,8 @@ class DrQV2:
         # Weights are drawn on the CPU, so that a seed means the same network on every device.
         self.encoder = ConvEncoder(observation_shape, settings.conv_filters, settings.conv_strides)
         sizes = (self.encoder.feature_count, action_dim, settings.feature_dim, settings.hidden_dim)
-        self.actor = DeterministicActor(*sizes)
-        self.critic = TwinCritic(*sizes)
+        self.actor = DeterministicActor(*sizes, proprio_dim=proprio_dim)
+        self.critic = TwinCritic(*sizes, proprio_dim=proprio_dim)
         weights = torch.Generator().manual_seed(seed)
         for network in (self.encoder, self.actor, self.critic):
             initialise(network, weights)
@@ -131,22 +135,18 @@ class DrQV2:
         return FrameStack(self.encoder.channels)
 
     @torch.no_grad()
-    def act(
-        self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int
-    ) -> Float32[Tensor, "worlds action"]:
+    def act(self, observation: Observation, agent_step: int) -> Float32[Tensor, "worlds action"]:
         """Choose exploring actions: uniform at first, then the policy's with unclipped noise."""
         if agent_step < self.settings.exploration_steps:
-            shape = (observation.shape[0], self.action_dim)
+            shape = (len(observation.stack), self.action_dim)
             return 2.0 * torch.rand(shape, generator=self.generator, device=self.device) - 1.0
         std = self.std(torch.full((), agent_step, device=self.device))
-        return noisy_action(self.actor(self.encoder(observation)).tanh(), std, self.generator)
+        return noisy_action(self.actor(self.encoder(*observation)).tanh(), std, self.generator)
 
     @torch.no_grad()
-    def act_greedily(
-        self, observation: UInt8[Tensor, "worlds channels height width"]
-    ) -> Float32[Tensor, "worlds action"]:
+    def act_greedily(self, observation: Observation) -> Float32[Tensor, "worlds action"]:
         """Choose the policy's mean actions."""
-        return self.actor(self.encoder(observation)).tanh()
+        return self.actor(self.encoder(*observation)).tanh()
 
     def update(self, batch: Transitions, agent_step: Int64[Tensor, ""]) -> dict[str, Tensor]:
         """Update critic, encoder, actor and target critic once (Algorithm 1).
@@ -157,12 +157,14 @@ class DrQV2:
         Networks are called by way of `rounded`, which saves casts in bf16 and changes no result.
         """
         std = self.std(agent_step)
-        observation = random_shift(batch.observation, self.settings.shift_pad, self.generator)
-        next_observation = random_shift(batch.next_observation, self.settings.shift_pad, self.generator)
+        stack, proprio = batch.observation
+        next_stack, next_proprio = batch.next_observation
+        stack = random_shift(stack, self.settings.shift_pad, self.generator)
+        next_stack = random_shift(next_stack, self.settings.shift_pad, self.generator)
         (encoder,) = rounded(self.encoder)
-        features = encoder(observation)
+        features = encoder(stack, proprio)
         with torch.no_grad():
-            next_features = encoder(next_observation)
+            next_features = encoder(next_stack, next_proprio)
         metrics = self.update_critic(features, batch, next_features, std)
         metrics |= self.update_actor(features.detach(), std)
         ema_update(self.target_critic.parameters(), self.critic.parameters(), self.settings.critic_tau)

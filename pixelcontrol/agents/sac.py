@@ -17,7 +17,7 @@ from math import log
 from typing import Any
 
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from pixelcontrol.agents.quick import QUICK
@@ -35,7 +35,7 @@ from pixelcontrol.networks import (
     twin_loss,
 )
 from pixelcontrol.settings import setting
-from pixelcontrol.types import Transitions, Update
+from pixelcontrol.types import Observation, Transitions, Update
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ class SACModel:
         settings: SACSettings,
         device: torch.device,
         weights: torch.Generator,
+        proprio_dim: int,
     ) -> None:
         """Draw the weights from `weights`, which is on the CPU: a seed means the same network on every device."""
         self.settings = settings
@@ -105,10 +106,11 @@ class SACModel:
         sizes = (self.encoder.feature_count, action_dim, settings.feature_dim, settings.hidden_dim)
         self.actor = StochasticActor(
             *sizes,
+            proprio_dim=proprio_dim,
             log_std_bounds=(settings.log_std_min, settings.log_std_max),
             trunk_tanh=settings.trunk_tanh,
         )
-        self.critic = TwinCritic(*sizes, trunk_tanh=settings.trunk_tanh)
+        self.critic = TwinCritic(*sizes, proprio_dim=proprio_dim, trunk_tanh=settings.trunk_tanh)
         self.temperature = Temperature(settings.temperature_initial).to(device)
         for network in (self.encoder, self.actor, self.critic):
             initialise(network, weights, delta_orthogonal=settings.delta_orthogonal)
@@ -144,57 +146,52 @@ class SACModel:
 def draw_action(
     actor: Callable[[Tensor], tuple[Tensor, Tensor]], features: Tensor, generator: torch.Generator
 ) -> tuple[Float32[Tensor, "batch action"], Float32[Tensor, " batch"]]:
-    """Draw a ~ π for (batch, feature_count) features, and return it with log π(a|s)."""
+    """Draw a ~ π for the encoder's features, and return it with log π(a|s)."""
     mean, log_std = actor(features)
     return tanh_normal(mean, log_std, generator)
 
 
 @torch.no_grad()
 def explore(
-    model: SACModel,
-    observation: UInt8[Tensor, "worlds channels height width"],
-    agent_step: int,
-    generator: torch.Generator,
+    model: SACModel, observation: Observation, agent_step: int, generator: torch.Generator
 ) -> Float32[Tensor, "worlds action"]:
     """Choose exploring actions: uniform at first, then drawn from the policy."""
     if agent_step < model.settings.exploration_steps:
-        shape = (observation.shape[0], model.action_dim)
+        shape = (len(observation.stack), model.action_dim)
         return 2.0 * torch.rand(shape, generator=generator, device=model.device) - 1.0
-    action, _ = draw_action(model.actor, model.encoder(observation), generator)
+    action, _ = draw_action(model.actor, model.encoder(*observation), generator)
     return action
 
 
 @torch.no_grad()
-def exploit(
-    model: SACModel, observation: UInt8[Tensor, "worlds channels height width"]
-) -> Float32[Tensor, "worlds action"]:
+def exploit(model: SACModel, observation: Observation) -> Float32[Tensor, "worlds action"]:
     """Choose the policy's median actions, tanh of its mean before tanh."""
-    mean, _ = model.actor(model.encoder(observation))
+    mean, _ = model.actor(model.encoder(*observation))
     return mean.tanh()
 
 
 @torch.no_grad()
 def soft_value(
-    model: SACModel, observation: UInt8[Tensor, "batch channels height width"], generator: torch.Generator
+    model: SACModel, observation: Observation, generator: torch.Generator
 ) -> Float32[Tensor, " batch"]:
     """Estimate V = min Q̄(s, a) - α log π(a|s) with one action a ~ π; only Q̄ sees through the slow encoder."""
     encoder, actor, target_encoder, target_critic = rounded(
         model.encoder, model.actor, model.target_encoder, model.target_critic
     )
-    action, log_prob = draw_action(actor, encoder(observation), generator)
-    value = target_critic(target_encoder(observation), action).min(dim=0).values
+    action, log_prob = draw_action(actor, encoder(*observation), generator)
+    value = target_critic(target_encoder(*observation), action).min(dim=0).values
     return value - model.temperature() * log_prob
 
 
 def update_critic(
     model: SACModel,
-    observation: UInt8[Tensor, "batch channels height width"],
+    observation: Observation,
     action: Float32[Tensor, "batch action"],
     target: Float32[Tensor, " batch"],
 ) -> dict[str, Tensor]:
     """Bring both Q-functions, and the convolutions with them, closer to `target`."""
     encoder, critic = rounded(model.encoder, model.critic)
-    q = critic(encoder(observation), action)
+    q = critic(encoder(*observation), action)
     loss = twin_loss(q, target)
     model.critic_optimiser.zero_grad(set_to_none=True)
     loss.backward()
@@ -202,14 +199,12 @@ def update_critic(
     return {"critic_loss": loss.detach(), "q_mean": q.detach().mean(), "target_mean": target.mean()}
 
 
-def update_actor(
-    model: SACModel, observation: UInt8[Tensor, "batch channels height width"], generator: torch.Generator
-) -> dict[str, Tensor]:
+def update_actor(model: SACModel, observation: Observation, generator: torch.Generator) -> dict[str, Tensor]:
     """Minimise E[α log π(a|s) - min Q(s, a)] with respect to the actor, then move the temperature."""
     (actor,) = rounded(model.actor)
     with torch.no_grad():
         encoder, critic = rounded(model.encoder, model.critic)
-        features = encoder(observation)
+        features = encoder(*observation)
     action, log_prob = draw_action(actor, features, generator)
     value = critic(features, action).min(dim=0).values
     loss = (model.temperature().detach() * log_prob - value).mean()
@@ -262,10 +257,14 @@ class SAC:
         *,
         device: torch.device,
         seed: int,
+        proprio_dim: int = 0,
     ) -> None:
-        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) of a stack."""
+        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) of a stack.
+
+        `proprio_dim` numbers of proprioception come beside it.
+        """
         weights = torch.Generator().manual_seed(seed)
-        self.model = SACModel(observation_shape, action_dim, settings, device, weights)
+        self.model = SACModel(observation_shape, action_dim, settings, device, weights, proprio_dim)
         self.generator = torch.Generator(device).manual_seed(seed)
 
     @property
@@ -277,15 +276,11 @@ class SAC:
         """Return a memory of the last images; it draws nothing."""
         return FrameStack(self.model.encoder.channels)
 
-    def act(
-        self, observation: UInt8[Tensor, "worlds channels height width"], agent_step: int
-    ) -> Float32[Tensor, "worlds action"]:
+    def act(self, observation: Observation, agent_step: int) -> Float32[Tensor, "worlds action"]:
         """Choose exploring actions: uniform at first, then drawn from the policy."""
         return explore(self.model, observation, agent_step, self.generator)
 
-    def act_greedily(
-        self, observation: UInt8[Tensor, "worlds channels height width"]
-    ) -> Float32[Tensor, "worlds action"]:
+    def act_greedily(self, observation: Observation) -> Float32[Tensor, "worlds action"]:
         """Choose the policy's median actions."""
         return exploit(self.model, observation)
 

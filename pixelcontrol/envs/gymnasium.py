@@ -9,6 +9,9 @@ All of it, in an importable file `my_robot.py`; then `pixelcontrol train my_robo
         env = gymnasium.make("MyRobot-v0", render_mode="rgb_array")
         return GymnasiumWorld(env, image_size, action_repeat)
 
+Where observations are a dictionary, `GymnasiumWorld(env, image_size, action_repeat, proprio="state")` gives the
+agent its part "state" too, as a vector beside the images.
+
 Unusual: a terminated episode has discount 0, a truncated one 1; an episode must repeat itself from its seed and
 actions, which an environment does if it draws all randomness from its own `np_random`.
 """
@@ -34,7 +37,12 @@ class GymnasiumWorld:
     """
 
     def __init__(
-        self, env: gymnasium.Env[Any, Any], image_size: tuple[int, int] = (84, 84), action_repeat: int = 1
+        self,
+        env: gymnasium.Env[Any, Any],
+        image_size: tuple[int, int] = (84, 84),
+        action_repeat: int = 1,
+        *,
+        proprio: str | None = None,
     ) -> None:
         """Wrap an environment.
 
@@ -42,9 +50,11 @@ class GymnasiumWorld:
             env: the environment.
             image_size: (height, width) of the images that the agent sees.
             action_repeat: frames per agent step.
+            proprio: key of a Box in a Dict of observations, whose numbers are the proprioception; scale them to
+                about unit size.
 
         Raises:
-            ValueError: actions are not a flat box with finite bounds, or there are no images.
+            ValueError: actions are not a flat box with finite bounds, or there are no images, or no such Box.
         """
         space = env.action_space
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
@@ -61,6 +71,12 @@ class GymnasiumWorld:
                 f"no images: observations are {seen} and render_mode is {env.render_mode!r}; "
                 f'make the environment with render_mode="rgb_array"'
             )
+        self._proprio, self._proprio_dim = proprio, 0
+        if proprio is not None:
+            sensed = seen.get(proprio) if isinstance(seen, gymnasium.spaces.Dict) else None
+            if not isinstance(sensed, gymnasium.spaces.Box):
+                raise ValueError(f"proprio is {proprio!r}, but observations have no Box of that name: {seen}")
+            self._proprio_dim = gymnasium.spaces.flatdim(sensed)
         self._env = env
         self._image_size = image_size
         self._action_repeat = action_repeat
@@ -80,6 +96,7 @@ class GymnasiumWorld:
             payload_dtype="uint8",
             action_repeat=self._action_repeat,
             episode_frames=self._env.spec.max_episode_steps if self._env.spec else None,
+            proprio_dim=self._proprio_dim,
         )
 
     def reset(self, seed: int) -> None:
@@ -118,6 +135,10 @@ class GymnasiumWorld:
             )
             picture = np.asarray(resized)
         out[:] = picture.transpose(2, 0, 1)
+
+    def sense(self, out: np.ndarray) -> None:
+        """See `pixelcontrol.types.SensingWorld`."""
+        out[:] = np.asarray(self._observation[self._proprio]).flatten()
 
     def close(self) -> None:
         """See `pixelcontrol.types.World`."""

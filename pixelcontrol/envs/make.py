@@ -27,7 +27,7 @@ from pixelcontrol.envs.tasks import Task
 from pixelcontrol.envs.toy import ToyWorld
 from pixelcontrol.envs.user import build_world
 from pixelcontrol.envs.vector import PixelRenderer, VectorEnv
-from pixelcontrol.types import Renderer, World
+from pixelcontrol.types import Renderer, SensingWorld, World
 
 
 def make_env(
@@ -59,8 +59,8 @@ def make_env(
         step_timeout: seconds after which a worker counts as hung.
 
     Raises:
-        ValueError: a user's factory cannot be found or called, or makes no worlds or those of other images or
-            action repeat.
+        ValueError: a user's factory cannot be found or called, or makes no worlds, or those of other images or
+            action repeat, or of proprioception that they do not give.
         WorkerError: a worker could not build its worlds.
     """
     make_world = world_factory(task, renderer, image_size, action_repeat)
@@ -78,6 +78,11 @@ def make_env(
             raise ValueError(
                 f"{task.name}: expected uint8 images of shape (channels, {image_size[0]}, {image_size[1]}) and "
                 f"action repeat {action_repeat}, got {spec}"
+            )
+        if spec.proprio_dim and not isinstance(world, SensingWorld):
+            raise ValueError(
+                f"{task.name}: its spec has proprio_dim {spec.proprio_dim}, but it has no method `sense` "
+                "(see pixelcontrol.types.SensingWorld)"
             )
         draw: Renderer
         if scene is not None:

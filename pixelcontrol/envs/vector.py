@@ -139,7 +139,7 @@ class VectorEnv:
         self._stream = stream
         self._step_timeout = step_timeout
         self._make_world = make_world
-        self._layout = Rows.layout(num_worlds, spec.action_dim, spec.payload_shape, spec.payload_dtype)
+        self._layout = Rows.layout(num_worlds, spec)
         self._blocks = {
             name: _spawn.RawArray("b", max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize))
             for name, (dtype, shape) in self._layout.items()
@@ -201,7 +201,7 @@ class VectorEnv:
 
         Raises:
             WorkerError: a worker failed again and again.
-            FloatingPointError: a world gave a reward, discount or payload that is not finite.
+            FloatingPointError: a world gave a reward, discount, payload or proprioception that is not finite.
         """
         if not self._awaited:
             raise RuntimeError("call send() before receive()")
@@ -211,7 +211,7 @@ class VectorEnv:
             if self._rows.last[self._shares[k]].any():
                 self._faults_in_a_row[k] = 0
         rows = self._rows
-        for name in ("reward", "discount", "payload"):
+        for name in ("reward", "discount", "payload", "proprio"):
             self._refuse_non_finite(name, getattr(rows, name))
         self._commit()
         first = rows.command == BEGIN
@@ -222,6 +222,7 @@ class VectorEnv:
             discount=rows.discount.copy(),
             first=first,
             last=rows.last.copy(),
+            proprio=rows.proprio.copy(),
         )
 
     def state(self) -> dict[str, Any]:
@@ -289,8 +290,8 @@ class VectorEnv:
             if i in repeated:
                 _log.warning(
                     "%s does not repeat itself, so another begins and the run is not the undisturbed one: the "
-                    "last end, reward and checksum of what is seen were %s, now they are %s. Either the versions are "
-                    "others, or not all of its randomness comes from its seed",
+                    "last end, reward and checksum of what is seen were %s, now they are %s. Either the versions "
+                    "are others, or not all of its randomness comes from its seed",
                     self._where(i), before, now[i],
                 )  # fmt: skip
             self._rows.last[i] = True

@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from pixelcontrol.types import World
+    from pixelcontrol.types import SensingWorld, World, WorldSpec
 
 HOLD, BEGIN, STEP = 0, 1, 2
 """Commands to one world: do nothing; start an episode; take an agent step."""
@@ -40,6 +40,7 @@ class Rows:
         seed: uint32 (N,), of the episode that BEGIN starts.
         action: float32 (N, action_dim).
         payload: (N, *payload_shape), what `World.observe` writes.
+        proprio: float32 (N, proprio_dim), what `SensingWorld.sense` writes.
         reward: float32 (N,).
         discount: float32 (N,).
         last: bool (N,).
@@ -50,21 +51,21 @@ class Rows:
     seed: np.ndarray
     action: np.ndarray
     payload: np.ndarray
+    proprio: np.ndarray
     reward: np.ndarray
     discount: np.ndarray
     last: np.ndarray
     busy: np.ndarray
 
     @staticmethod
-    def layout(
-        num_worlds: int, action_dim: int, payload_shape: tuple[int, ...], payload_dtype: str
-    ) -> dict[str, tuple[str, tuple[int, ...]]]:
+    def layout(num_worlds: int, spec: WorldSpec) -> dict[str, tuple[str, tuple[int, ...]]]:
         """The dtype and shape of every field, by name."""
         return {
             "command": ("uint8", (num_worlds,)),
             "seed": ("uint32", (num_worlds,)),
-            "action": ("float32", (num_worlds, action_dim)),
-            "payload": (payload_dtype, (num_worlds, *payload_shape)),
+            "action": ("float32", (num_worlds, spec.action_dim)),
+            "payload": (spec.payload_dtype, (num_worlds, *spec.payload_shape)),
+            "proprio": ("float32", (num_worlds, spec.proprio_dim)),
             "reward": ("float32", (num_worlds,)),
             "discount": ("float32", (num_worlds,)),
             "last": ("bool", (num_worlds,)),
@@ -95,6 +96,8 @@ def advance(worlds: Mapping[int, World], rows: Rows, observed: bool) -> None:
             rows.reward[i], rows.discount[i], rows.last[i] = world.step(rows.action[i].copy())
         if observed:
             world.observe(rows.payload[i])
+            if rows.proprio.shape[1]:
+                cast("SensingWorld", world).sense(rows.proprio[i])
         rows.busy[i] = False
 
 

@@ -41,8 +41,8 @@ def crop(images, offsets, pad):
     return torch.from_numpy(np.stack(crops)).double()
 
 
-def encode(w, images):
-    """Convolve (batch, channels, height, width) images in 0..255; returns (batch, features)."""
+def encode(w, images, proprio):
+    """Convolve (batch, channels, height, width) images in 0..255; proprioception stands behind their features."""
     x = images / 255 - 0.5
     for layer, stride in enumerate(STRIDES):
         weight, bias = w[f"convolutions.{2 * layer}.weight"], w[f"convolutions.{2 * layer}.bias"]
@@ -55,15 +55,17 @@ def encode(w, images):
                 row.append(patch.flatten(1) @ weight.flatten(1).T + bias)
             rows.append(torch.stack(row, dim=2))
         x = torch.stack(rows, dim=2).relu()
-    return x.flatten(1)
+    return torch.cat([x.flatten(1), proprio.double()], dim=1)
 
 
 def project(w, features):
-    """Linear, LayerNorm, tanh."""
-    x = features @ w["trunk.0.weight"].T + w["trunk.0.bias"]
+    """Linear, LayerNorm, tanh of what the images gave; proprioception stays as it is."""
+    seen = w["trunk.0.weight"].shape[1]
+    x = features[:, :seen] @ w["trunk.0.weight"].T + w["trunk.0.bias"]
     centred = x - x.mean(dim=1, keepdim=True)
     normal = centred / (centred.pow(2).mean(dim=1, keepdim=True) + 1e-5).sqrt()
-    return (normal * w["trunk.1.weight"] + w["trunk.1.bias"]).tanh()
+    squashed = (normal * w["trunk.1.weight"] + w["trunk.1.bias"]).tanh()
+    return torch.cat([squashed, features[:, seen:]], dim=1)
 
 
 def mlp(w, name, x):
@@ -166,8 +168,10 @@ class NaiveDrQV2:
             for name in ("target_noise", "actor_noise")
         )
 
-        features = encode(self.encoder, crop(batch.observation, draws["offset"], s.shift_pad))
-        next_features = encode(self.encoder, crop(batch.next_observation, draws["next_offset"], s.shift_pad))
+        shown = crop(batch.observation.stack, draws["offset"], s.shift_pad)
+        features = encode(self.encoder, shown, batch.observation.proprio)
+        shown = crop(batch.next_observation.stack, draws["next_offset"], s.shift_pad)
+        next_features = encode(self.encoder, shown, batch.next_observation.proprio)
 
         next_action = noisy(mean_action(self.actor, next_features), target_noise)
         next_q1, next_q2 = values(self.target_critic, next_features, next_action)

@@ -31,20 +31,23 @@ class NaiveAgent:
     def linear(self, name, x):
         return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
 
-    def encode(self, encoder, images):
+    def encode(self, encoder, images, proprio=None):
         x = images.float() / 255
         for layer, stride in enumerate(self.settings.conv_strides):
             name = f"{encoder}.convolutions.{2 * layer}"
             x = F.conv2d(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"], stride)
             x = torch.maximum(x, torch.zeros(()))
-        return x.permute(0, 2, 3, 1).reshape(len(images), -1)
+        x = x.permute(0, 2, 3, 1).reshape(len(images), -1)
+        return x if proprio is None else torch.cat([x, proprio], dim=1)
 
     def trunk(self, network, features):
-        x = self.linear(f"{network}.trunk.0", features)
+        seen = self.weights[f"{network}.trunk.0.weight"].shape[1]
+        x = self.linear(f"{network}.trunk.0", features[:, :seen])
         spread = ((x - x.mean(1, keepdim=True)) ** 2).mean(1, keepdim=True)
         x = (x - x.mean(1, keepdim=True)) / (spread + 1e-5).sqrt()
         x = x * self.weights[f"{network}.trunk.1.weight"] + self.weights[f"{network}.trunk.1.bias"]
-        return x.tanh() if self.settings.trunk_tanh else x
+        x = x.tanh() if self.settings.trunk_tanh else x
+        return torch.cat([x, features[:, seen:]], dim=1)
 
     def mlp(self, name, x):
         for layer in (0, 2):
@@ -75,9 +78,9 @@ class NaiveAgent:
     def temperature(self):
         return self.weights["temperature.log_value"].exp()
 
-    def value(self, next_images, noise):
-        action, log_prob = self.policy(self.encode("encoder", next_images), noise)
-        q = self.min_q("target_critic", self.encode("target_encoder", next_images), action)
+    def value(self, next_images, proprio, noise):
+        action, log_prob = self.policy(self.encode("encoder", next_images, proprio), noise)
+        q = self.min_q("target_critic", self.encode("target_encoder", next_images, proprio), action)
         return (q - self.temperature() * log_prob).detach()
 
     def adam(self, optimiser, names, gradients, learning_rate, beta1=0.9):
@@ -94,18 +97,18 @@ class NaiveAgent:
         gradients = torch.autograd.grad(loss, [self.weights[name] for name in names])
         self.adam(optimiser, names, gradients, learning_rate, beta1)
 
-    def learn_critic(self, views, action, target):
+    def learn_critic(self, views, proprio, action, target):
         loss = 0.0
         for images in views:
-            x = torch.cat([self.trunk("critic", self.encode("encoder", images)), action], dim=1)
+            x = torch.cat([self.trunk("critic", self.encode("encoder", images, proprio)), action], dim=1)
             for twin in (0, 1):
                 loss = loss + ((self.value_of(twin, "critic", x) - target) ** 2).mean()
         names = self.named("encoder.", "critic.")
         self.descend("critic", names, loss / len(views), self.settings.learning_rate)
         return loss.item() / len(views)
 
-    def learn_actor(self, images, noise):
-        features = self.encode("encoder", images).detach()
+    def learn_actor(self, images, proprio, noise):
+        features = self.encode("encoder", images, proprio).detach()
         action, log_prob = self.policy(features, noise)
         alpha = self.temperature().item()
         loss = (alpha * log_prob - self.min_q("critic", features, action)).mean()
@@ -145,10 +148,13 @@ class NaiveAgent:
 
     def update(self, views, next_views, batch, noises, actor_noise, *, delayed=True):
         """Learn from lists of views, each a batch of images that is already shifted or cropped."""
-        values = [self.value(images, noise) for images, noise in zip(next_views, noises, strict=True)]
+        sensed, next_sensed = batch.observation.proprio, batch.next_observation.proprio
+        values = [
+            self.value(images, next_sensed, noise) for images, noise in zip(next_views, noises, strict=True)
+        ]
         target = batch.reward + batch.discount * sum(values) / len(values)
-        losses = {"critic_loss": self.learn_critic(views, batch.action, target)}
+        losses = {"critic_loss": self.learn_critic(views, sensed, batch.action, target)}
         if delayed:
-            losses["actor_loss"] = self.learn_actor(views[0], actor_noise)
+            losses["actor_loss"] = self.learn_actor(views[0], sensed, actor_noise)
             self.follow()
         return losses

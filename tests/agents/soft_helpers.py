@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pixelcontrol.replay import TransitionReplay
-from pixelcontrol.types import TimeStep, Transitions
+from pixelcontrol.types import Observation, TimeStep, Transitions
 
 ACTIONS = 3
 BATCH = 6
@@ -20,15 +20,19 @@ def images(generator, size, count=BATCH):
     return torch.randint(0, 256, (count, 9, size, size), generator=generator, dtype=torch.uint8)
 
 
-def batch_of(seed, size=16):
+def batch_of(seed, size=16, proprio=0):
     """Random transitions, some of which are true ends."""
     g = torch.Generator().manual_seed(seed)
+
+    def observation():
+        return Observation(images(g, size), torch.randn(BATCH, proprio, generator=g))
+
     return Transitions(
-        observation=images(g, size),
+        observation=observation(),
         action=2 * torch.rand(BATCH, ACTIONS, generator=g) - 1,
         reward=torch.randn(BATCH, generator=g),
         discount=torch.tensor([0.99, 0.0, 0.99, 0.99, 0.0, 0.99]),
-        next_observation=images(g, size),
+        next_observation=observation(),
     )
 
 
@@ -116,6 +120,7 @@ def tiny_replay(size=16):
                 discount=np.ones(2, dtype=np.float32),
                 first=np.full(2, row == 0),
                 last=np.zeros(2, dtype=bool),
+                proprio=np.zeros((2, 0), dtype=np.float32),
             )
         )
     return replay

@@ -4,6 +4,7 @@ from functools import partial
 import pytest
 import torch
 from naive_soft import NaiveAgent
+from observing import without_proprio
 from soft_helpers import (
     ACTIONS,
     BATCH,
@@ -26,9 +27,9 @@ from pixelcontrol.agents.sac import SAC, SACSettings
 from pixelcontrol.config import resolve
 
 
-def make(seed=1, size=20, **changes):
+def make(seed=1, size=20, proprio=0, **changes):
     settings = CURLSettings(**SMALL | {"crop_size": 16} | changes)
-    return CURL((9, size, size), ACTIONS, settings, device=CPU, seed=seed)
+    return CURL((9, size, size), ACTIONS, settings, device=CPU, seed=seed, proprio_dim=proprio)
 
 
 def cropped(observation, tops, lefts, size):
@@ -64,16 +65,21 @@ def test_weight_zero_without_crop_is_sac():
     assert torch.equal(curl.act_greedily(observation), sac.act_greedily(observation))
 
 
-@pytest.mark.parametrize("contrast_weight", [1.0, 0.5])
-def test_two_updates_equal_the_naive_ones(contrast_weight):
-    agent = with_random_biases(make(log_std_min=-2.0, contrast_weight=contrast_weight))
+@pytest.mark.parametrize(("contrast_weight", "proprio"), [(1.0, 0), (0.5, 0), (1.0, 4)])
+def test_two_updates_equal_the_naive_ones(contrast_weight, proprio):
+    agent = make(proprio=proprio, log_std_min=-2.0, contrast_weight=contrast_weight)
+    agent = with_random_biases(agent)
     naive = NaiveAgent(agent, agent.settings)
     for turn in (0, 1):
-        batch = batch_of(turn, size=20)
+        batch = batch_of(turn, size=20, proprio=proprio)
         g = copied_generator(agent)
         anchors, positives, next_views = (
             cropped(source, *(torch.randint(0, 5, (BATCH, 1), generator=g) for _ in "yx"), 16)
-            for source in (batch.observation, batch.observation, batch.next_observation)
+            for source in (
+                batch.observation.stack,
+                batch.observation.stack,
+                batch.next_observation.stack,
+            )
         )
         noise = [torch.randn(BATCH, ACTIONS, generator=g) for _ in range(2)]
         losses = naive.update([anchors], [next_views], batch, noise[:1], noise[1], delayed=turn == 0)
@@ -88,7 +94,7 @@ def test_two_updates_equal_the_naive_ones(contrast_weight):
 def test_the_contrastive_loss_reaches_encoder_trunk_and_similarity():
     agent, batch = make(), batch_of(0)
     before = weights_of(agent)
-    agent.update_contrast(batch.observation, batch.observation)
+    agent.update_contrast(batch.observation.stack, batch.observation.stack)
     learned = {"encoder", "critic.trunk", "similarity"}
     assert parts_with_gradient(agent) == learned
     assert changed_parts(before, weights_of(agent)) == learned
@@ -121,6 +127,7 @@ def test_acting_sees_the_centre_alone():
     border, middle = observation.clone(), observation.clone()
     border[:, :, :2], border[:, :, -2:], border[:, :, :, :2], border[:, :, :, -2:] = 0, 0, 0, 0
     middle[:, :, 2], middle[:, :, :, 17] = 0, 0
+    observation, border, middle = map(without_proprio, (observation, border, middle))
     for act in (agent.act_greedily, partial(act_from_one_state, agent)):
         assert torch.equal(act(observation), act(border))
         assert not torch.equal(act(observation), act(middle))

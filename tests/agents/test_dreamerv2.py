@@ -89,6 +89,7 @@ def time_step(number, worlds=2, first=False):
         discount=np.ones(worlds, np.float32),
         first=np.broadcast_to(np.array(first), worlds).copy(),
         last=np.zeros(worlds, bool),
+        proprio=np.zeros((worlds, 0), np.float32),
     )
 
 

@@ -23,8 +23,9 @@ from pixelcontrol.agents.drq import DrQ, DrQSettings
 from pixelcontrol.agents.sac import SAC, SACSettings
 
 
-def make(seed=1, **changes):
-    return DrQ((9, 16, 16), ACTIONS, DrQSettings(**SMALL | changes), device=CPU, seed=seed)
+def make(seed=1, proprio=0, **changes):
+    settings = DrQSettings(**SMALL | changes)
+    return DrQ((9, 16, 16), ACTIONS, settings, device=CPU, seed=seed, proprio_dim=proprio)
 
 
 def shifted(images, offsets, pad):
@@ -64,19 +65,20 @@ def asdict_of_sac(settings):
     return {item.name: getattr(settings, item.name) for item in fields(SACSettings)}
 
 
-@pytest.mark.parametrize(("views", "target_views"), [(2, 2), (1, 3), (3, 1)])
-def test_two_updates_equal_the_naive_ones(views, target_views):
-    agent = with_random_biases(make(views=views, target_views=target_views, log_std_min=-2.0))
+@pytest.mark.parametrize(("views", "target_views", "proprio"), [(2, 2, 0), (1, 3, 0), (3, 1, 4)])
+def test_two_updates_equal_the_naive_ones(views, target_views, proprio):
+    agent = make(views=views, target_views=target_views, proprio=proprio, log_std_min=-2.0)
+    agent = with_random_biases(agent)
     naive = NaiveAgent(agent, agent.settings)
     for turn in (0, 1):
-        batch = batch_of(turn)
+        batch = batch_of(turn, proprio=proprio)
         g = copied_generator(agent)
         offsets = torch.randint(-4, 5, (views * BATCH, 2), generator=g).split(BATCH)
         next_offsets = torch.randint(-4, 5, (target_views * BATCH, 2), generator=g).split(BATCH)
         noises = torch.randn(target_views * BATCH, ACTIONS, generator=g).split(BATCH)
         losses = naive.update(
-            [shifted(batch.observation, offset, 4) for offset in offsets],
-            [shifted(batch.next_observation, offset, 4) for offset in next_offsets],
+            [shifted(batch.observation.stack, offset, 4) for offset in offsets],
+            [shifted(batch.next_observation.stack, offset, 4) for offset in next_offsets],
             batch,
             noises,
             torch.randn(BATCH, ACTIONS, generator=g),

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 from naive_drqv2 import NaiveDrQV2, encode, mean_action
+from observing import without_proprio
 from torch import nn
 
 from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings
-from pixelcontrol.types import Transitions
+from pixelcontrol.types import Observation, Transitions
 
 CPU = torch.device("cpu")
 BATCH, ACTION = 8, 2
@@ -23,20 +24,21 @@ SMALL = DrQV2Settings(
 )
 
 
-def new_agent(seed=1, settings=SMALL):
-    return DrQV2(SHAPE, ACTION, settings, device=CPU, seed=seed)
+def new_agent(seed=1, settings=SMALL, proprio=0):
+    return DrQV2(SHAPE, ACTION, settings, device=CPU, seed=seed, proprio_dim=proprio)
 
 
-def new_batch(seed=0):
+def new_batch(seed=0, proprio=0):
     """Random transitions, of which some end truly (discount 0) and some early (γ instead of γ³)."""
     g = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (2, BATCH, *SHAPE), generator=g, dtype=torch.uint8)
+    sensed = torch.randn(2, BATCH, proprio, generator=g)
     return Transitions(
-        observation=images[0],
+        observation=Observation(images[0], sensed[0]),
         action=2 * torch.rand(BATCH, ACTION, generator=g) - 1,
         reward=torch.rand(BATCH, generator=g),
         discount=torch.tensor([0.99**3, 0.0, 0.99, 0.99**3]).repeat(BATCH // 4),
-        next_observation=images[1],
+        next_observation=Observation(images[1], sensed[1]),
     )
 
 
@@ -45,9 +47,8 @@ def step(number):
 
 
 def observations(count=3, seed=0):
-    return torch.randint(
-        0, 256, (count, *SHAPE), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
-    )
+    g = torch.Generator().manual_seed(seed)
+    return without_proprio(torch.randint(0, 256, (count, *SHAPE), generator=g, dtype=torch.uint8))
 
 
 def weights(agent):
@@ -95,12 +96,12 @@ def next_draws(agent):
 # ---------------------------------------------------------------------------------------------- one update
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_updates_equal_the_naive_reference(seed):
-    agent = new_agent(seed)
+@pytest.mark.parametrize(("seed", "proprio"), [(1, 0), (2, 0), (3, 5)])
+def test_updates_equal_the_naive_reference(seed, proprio):
+    agent = new_agent(seed, proprio=proprio)
     naive = NaiveDrQV2(agent)
     for number in range(5):
-        batch, draws = new_batch(seed=100 * seed + number), next_draws(agent)
+        batch, draws = new_batch(100 * seed + number, proprio), next_draws(agent)
         metrics = agent.update(batch, step(number * 25))
         for name, value in naive.update(batch, number * 25, draws).items():
             assert metrics[name].item() == pytest.approx(value, abs=1e-5), name
@@ -158,7 +159,7 @@ def test_target_and_critic_loss_by_hand():
         discount=torch.tensor([0.5, 1.0, 0.0, 0.5]),  # the third one is a true end
         next_observation=observations(4),
     )
-    features = agent.encoder(batch.observation)
+    features = agent.encoder(*batch.observation)
     metrics = agent.update_critic(features, batch, features.detach(), torch.tensor(0.0))
     # targets 1 + 2/2, 2 + 1, 3 + 0, 4 - 2/2, that is 2, 3, 3, 3
     assert metrics["target_mean"].item() == 2.75
@@ -210,7 +211,7 @@ def test_the_noise_in_both_losses_is_clipped():
 def test_the_critic_loss_moves_critic_and_encoder_alone():
     agent, batch = new_agent(), new_batch()
     before = weights(agent)
-    features, next_features = agent.encoder(batch.observation), agent.encoder(batch.next_observation)
+    features, next_features = agent.encoder(*batch.observation), agent.encoder(*batch.next_observation)
     agent.update_critic(features, batch, next_features.detach(), torch.tensor(0.2))
     assert changed(before, weights(agent)) == {"critic", "encoder"}
     others = [*agent.actor.parameters(), *agent.target_critic.parameters()]
@@ -220,7 +221,7 @@ def test_the_critic_loss_moves_critic_and_encoder_alone():
 def test_the_actor_loss_moves_the_actor_alone():
     agent = new_agent()
     before = weights(agent)
-    features = agent.encoder(observations(BATCH))
+    features = agent.encoder(*observations(BATCH))
     agent.update_actor(features.detach(), torch.tensor(0.2))
     assert changed(before, weights(agent)) == {"actor"}
     others = [*agent.encoder.parameters(), *agent.critic.parameters(), *agent.target_critic.parameters()]
@@ -263,7 +264,8 @@ def test_target_critic_starts_as_the_critic_and_follows_at_tau():
 
 def test_actions_are_uniform_at_first():
     agent = new_agent()
-    action = agent.act(observations(1).expand(4000, *SHAPE), agent_step=9)
+    observation = without_proprio(observations(1).stack.expand(4000, *SHAPE))
+    action = agent.act(observation, agent_step=9)
     assert action.abs().max() <= 1
     counts = torch.histc(action, bins=10, min=-1, max=1)
     chi_square = ((counts - 800) ** 2 / 800).sum().item()
@@ -302,7 +304,7 @@ def test_greedy_action_is_the_mean():
     agent = new_agent()
     seen = observations()
     naive = NaiveDrQV2(agent)
-    expected = mean_action(naive.actor, encode(naive.encoder, seen.double()))
+    expected = mean_action(naive.actor, encode(naive.encoder, seen.stack.double(), seen.proprio))
     torch.testing.assert_close(agent.act_greedily(seen).double(), expected.detach(), rtol=0, atol=1e-6)
 
 

@@ -4,6 +4,7 @@ from math import log
 import pytest
 import torch
 from naive_soft import NaiveAgent
+from observing import without_proprio
 from soft_helpers import (
     ACTIONS,
     BATCH,
@@ -35,22 +36,29 @@ from pixelcontrol.agents.sac import (
 from pixelcontrol.learner import Learner
 
 
-def make(seed=1, size=16, **changes):
-    return SAC((9, size, size), ACTIONS, SACSettings(**SMALL | changes), device=CPU, seed=seed)
+def make(seed=1, size=16, proprio=0, **changes):
+    settings = SACSettings(**SMALL | changes)
+    return SAC((9, size, size), ACTIONS, settings, device=CPU, seed=seed, proprio_dim=proprio)
 
 
-def test_three_updates_equal_the_naive_ones():
+@pytest.mark.parametrize("proprio", [0, 4])
+def test_three_updates_equal_the_naive_ones(proprio):
     # a long step of the temperature, or its own moments would not show
-    agent = with_random_biases(make(log_std_min=-2.0, temperature_learning_rate=0.05))
+    agent = with_random_biases(make(proprio=proprio, log_std_min=-2.0, temperature_learning_rate=0.05))
     naive = NaiveAgent(agent, agent.model.settings)
     for update in range(3):
         turn = update % 2
-        batch = batch_of(update)
+        batch = batch_of(update, proprio=proprio)
         g = copied_generator(agent)
         noise = [torch.randn(BATCH, ACTIONS, generator=g) for _ in range(2)]
         delayed = turn == 0
         losses = naive.update(
-            [batch.observation], [batch.next_observation], batch, noise[:1], noise[1], delayed=delayed
+            [batch.observation.stack],
+            [batch.next_observation.stack],
+            batch,
+            noise[:1],
+            noise[1],
+            delayed=delayed,
         )
         metrics = agent.update_cycle[turn](batch, STEP)
         for name, loss in losses.items():
@@ -145,7 +153,7 @@ def test_the_learner_gives_each_update_of_the_cycle_its_turn():
 
 def test_acting():
     agent = make(exploration_steps=100)
-    observation = images(torch.Generator().manual_seed(1), 16, 400)
+    observation = without_proprio(images(torch.Generator().manual_seed(1), 16, 400))
     uniform = agent.act(observation, 99)
     assert uniform.shape == (400, ACTIONS)
     # uniform in [-1, 1]: mean 0 and mean square 1/3, to within four standard errors
@@ -201,7 +209,7 @@ def test_slow_copies_start_equal_and_do_not_learn():
 
 
 def test_the_critic_fits_what_it_is_told():
-    model = SACModel((9, 16, 16), ACTIONS, SACSettings(**SMALL), CPU, torch.Generator().manual_seed(1))
+    model = SACModel((9, 16, 16), ACTIONS, SACSettings(**SMALL), CPU, torch.Generator().manual_seed(1), 0)
     batch = batch_of(0)
     losses = [
         update_critic(model, batch.observation, batch.action, batch.reward)["critic_loss"].item()
@@ -217,7 +225,7 @@ def test_the_actor_finds_the_best_action():
     observation, g = batch_of(0).observation, torch.Generator().manual_seed(1)
     for _ in range(200):
         update_actor(model, observation, g)
-    mean, _ = model.actor(model.encoder(observation))
+    mean, _ = model.actor(model.encoder(*observation))
     torch.testing.assert_close(mean.tanh(), torch.full((BATCH, ACTIONS), 0.5), rtol=0, atol=0.1)
 
 

@@ -13,24 +13,28 @@ import numpy as np
 EPISODE_STEPS = 3
 
 # First controls that make a `ScriptedWorld` misbehave.
-END, RAISE, DIE, HANG, NAN_REWARD, NAN_PAYLOAD = 0.1, 0.2, 0.3, 0.4, 0.5, 0.6
+END, RAISE, DIE, HANG, NAN_REWARD, NAN_PAYLOAD, NAN_PROPRIO = 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65
 
 
 class ScriptedWorld:
-    """Counts agent steps: payload [episode seed, agent step, torch is loaded], reward 10 per step, 3 steps."""
+    """Counts agent steps: payload [episode seed, agent step, torch is loaded], reward 10 per step, 3 steps.
+
+    Senses [episode seed / 2^32, agent step / 10].
+    """
 
     def __init__(self):
         self.seed = self.count = 0
-        self.spoiled = False
+        self.spoiled = self.hurt = False
 
     @cached_property
     def spec(self):
         from pixelcontrol.types import WorldSpec
 
-        return WorldSpec(1, (3,), "float32", action_repeat=2, episode_frames=2 * EPISODE_STEPS)
+        return WorldSpec(1, (3,), "float32", action_repeat=2, episode_frames=2 * EPISODE_STEPS, proprio_dim=2)
 
     def reset(self, seed):
-        self.seed, self.count, self.spoiled = seed, 0, False
+        self.seed, self.count = seed, 0
+        self.spoiled = self.hurt = False
 
     def step(self, action):
         self.count += 1
@@ -47,10 +51,15 @@ class ScriptedWorld:
                 return float("nan"), 1.0, False
             case 0.6:
                 self.spoiled = True
+            case 0.65:
+                self.hurt = True
         return 10.0 * self.count, 1.0, self.count == EPISODE_STEPS
 
     def observe(self, out):
         out[:] = np.nan if self.spoiled else (self.seed, self.count, "torch" in sys.modules)
+
+    def sense(self, out):
+        out[:] = np.nan if self.hurt else (self.seed / 2**32, self.count / 10)
 
     def close(self):
         pass

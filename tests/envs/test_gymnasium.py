@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 from my_robot import Slider
+from sensing import Blind
 
 from pixelcontrol.envs.gymnasium import GymnasiumWorld
 
@@ -96,3 +97,25 @@ def test_pictures_of_another_kind_are_refused():
     world.reset(seed=0)
     with pytest.raises(ValueError, match=r"got uint8 \(4, 4\)"):
         observed(world)
+
+
+def test_a_part_of_the_observations_is_sensed():
+    env = Blind()
+    world = GymnasiumWorld(env, (16, 16), proprio="arm")
+    assert world.spec.proprio_dim == 4
+    for begin in (lambda: world.reset(seed=3), lambda: world.step(np.float32([0.5]))):
+        begin()
+        out = np.zeros(4, np.float32)
+        world.sense(out)
+        (first, second), (third, fourth) = env.arm
+        np.testing.assert_array_equal(out, np.float32([first, second, third, fourth]))
+    assert GymnasiumWorld(env, (16, 16)).spec.proprio_dim == 0
+
+
+@pytest.mark.parametrize(
+    ("env", "proprio"), [(Blind(), "leg"), (Blind(), "mode"), (Slider("state", "rgb_array"), "state")]
+)
+def test_what_cannot_be_sensed_is_refused(env, proprio):
+    words = rf"proprio is '{proprio}', but observations have no Box of that name: (Dict\('arm': Box|Box)"
+    with pytest.raises(ValueError, match=words):
+        GymnasiumWorld(env, (16, 16), proprio=proprio)

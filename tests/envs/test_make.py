@@ -148,6 +148,18 @@ def test_a_users_own_world(num_workers):
     assert row.discount.tolist() == [1.0, 1.0, 1.0]
 
 
+def test_what_a_users_own_world_senses_is_that_of_its_image():
+    """Through worker processes: the reward of an action tells the number that was sensed before."""
+    env = make("sensing:make_world", 3, 2, image_size=(16, 16), action_repeat=1)
+    row = env.reset()
+    for _ in range(25):  # over the end of an episode
+        assert row.proprio.shape == (3, 4)
+        env.send(row.proprio[:, 2:3])
+        row = env.receive()
+        np.testing.assert_allclose(row.reward, np.where(row.first, 0.0, 1.0), atol=1e-6)
+    env.close()
+
+
 def test_a_users_own_dm_control_task_is_drawn_by_warp():
     env = make("my_robot:make_dm_control_world", action_repeat=10)
     assert env.renderer.name == "warp"
@@ -165,6 +177,10 @@ def test_a_users_own_dm_control_task_is_drawn_by_warp():
     [
         ("no_such_module:make_world", "No module named 'no_such_module'"),
         ("my_robot:no_such_function", "module 'my_robot' has no function 'no_such_function'"),
+        (
+            "sensing:PromisingWorld",
+            "sensing:PromisingWorld: its spec has proprio_dim 2, .* no method `sense`",
+        ),
         ("my_robot:make_world_of_another_size", r"expected uint8 images of shape \(channels, 84, 84\)"),
     ],
 )

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import scripted_worlds
 import torch
-from scripted_worlds import DIE, END, HANG, NAN_PAYLOAD, NAN_REWARD, RAISE, ScriptedWorld
+from scripted_worlds import DIE, END, HANG, NAN_PAYLOAD, NAN_PROPRIO, NAN_REWARD, RAISE, ScriptedWorld
 
 from pixelcontrol.envs import vector
 from pixelcontrol.envs.toy import ToyWorld
@@ -87,7 +87,7 @@ def step(env, *controls):
 
 def assert_same(a, b):
     assert torch.equal(a.image, b.image)
-    for name in ("action", "reward", "discount", "first", "last"):
+    for name in ("action", "reward", "discount", "first", "last", "proprio"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
 
 
@@ -123,7 +123,11 @@ def test_rows_of_an_episode_and_of_the_next_reset(num_workers):
         np.concatenate([row.action[0] for row in rows]), np.float32([0, 0.7, -0.7, 0.8, 0, -0.9])
     )
     assert [payload(row)[0, 1] for row in rows] == [0, 1, 2, 3, 0, 1]
-    assert all(row.reward.dtype == row.discount.dtype == row.action.dtype == np.float32 for row in rows)
+    sensed = np.concatenate([row.proprio for row in rows])
+    np.testing.assert_allclose(sensed[:, 0] * 2.0**32, [payload(row)[0, 0] for row in rows], rtol=1e-6)
+    np.testing.assert_array_equal(sensed[:, 1], np.float32([0, 0.1, 0.2, 0.3, 0, 0.1]))
+    small = [(row.reward, row.discount, row.action, row.proprio) for row in rows]
+    assert {part.dtype for parts in small for part in parts} == {np.dtype(np.float32)}
 
 
 def test_a_true_end_has_discount_zero_and_only_its_own_world_begins_anew():
@@ -138,12 +142,18 @@ def test_a_true_end_has_discount_zero_and_only_its_own_world_begins_anew():
 
 
 def test_rows_are_the_callers_own():
-    env = toys()
-    first = env.reset()
-    image, reward = first.image.clone(), first.reward.copy()
-    roll(env, 2)
-    assert torch.equal(first.image, image)
-    np.testing.assert_array_equal(first.reward, reward)
+    for env in (toys(), scripted()):
+        first = env.reset()
+        image, reward, proprio = first.image.clone(), first.reward.copy(), first.proprio.copy()
+        roll(env, 2)
+        assert torch.equal(first.image, image)
+        np.testing.assert_array_equal(first.reward, reward)
+        np.testing.assert_array_equal(first.proprio, proprio)
+
+
+def test_without_proprioception_there_are_no_columns():
+    row = toys().reset()
+    assert (row.proprio.shape, row.proprio.dtype) == ((2, 0), np.float32)
 
 
 def test_reset_starts_another_episode_in_every_world():
@@ -408,7 +418,9 @@ def test_without_workers_what_a_world_raises_comes_out_as_it_is():
         step(env, RAISE)
 
 
-@pytest.mark.parametrize(("control", "name"), [(NAN_REWARD, "reward"), (NAN_PAYLOAD, "payload")])
+@pytest.mark.parametrize(
+    ("control", "name"), [(NAN_REWARD, "reward"), (NAN_PAYLOAD, "payload"), (NAN_PROPRIO, "proprio")]
+)
 def test_numbers_that_are_not_finite_are_refused(control, name):
     env = scripted(num_worlds=2)
     env.reset()
