@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -128,8 +128,8 @@ def _check_that_sequences_fit(config: Config, env: Env) -> None:
     rows = -(-frames // repeat) + 1 if frames else length
     if rows < length:
         raise ValueError(
-            f"--sequence-length is {length} agent steps, but an episode of {config.task} has {rows} images at "
-            f"--action-repeat {repeat}; lower it"
+            f"--sequence-length is {length} images, but an episode of {config.task} has {rows} at --action-repeat "
+            f"{repeat}; lower it"
         )
     if config.loop.seed_frames // repeat // env.num_worlds + 1 < length:
         raise ValueError(
@@ -206,7 +206,6 @@ class Run:
         loop = config.loop
         self.progress = Progress(loop.frames, loop.seed_frames)
         self.env = build_env(config, hardware, hardware.envs, TRAIN_STREAM)
-        self.progress.say(self._announcement())
         self.eval_env = (
             build_env(config, hardware, loop.eval_episodes, EVAL_STREAM) if loop.eval_episodes else None
         )
@@ -215,6 +214,7 @@ class Run:
             config, self.env.image_shape, spec.action_dim, hardware.device, spec.proprio_dim
         )
         _check_that_sequences_fit(config, self.env)
+        self.progress.say(self._announcement())
         self._warn_of_settings()
         self.replay = self._build_replay()
         self.learner = Learner(
@@ -279,8 +279,8 @@ class Run:
         loop = self.config.loop
         if loop.eval_episodes and self.env.spec.episode_frames is None:
             self.progress.say(
-                f"  warning: episodes of {self.config.task} have no time limit, and an evaluation waits for their "
-                "ends; wrap the environment in gymnasium.wrappers.TimeLimit, or use --eval-episodes 0"
+                f"  warning: episodes of {self.config.task} tell no time limit, and an evaluation waits for their "
+                "ends: where these may never come, use gymnasium.wrappers.TimeLimit or --eval-episodes 0"
             )
         if loop.frames <= loop.seed_frames:
             self.progress.say(
@@ -609,14 +609,17 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
     if config.loop.deterministic:
         machine.repeat_exactly()
     hardware = choose_hardware(config)
-    made = not run_dir.exists()
+    missing = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
     run_dir.mkdir(parents=True, exist_ok=True)
     with RunLock(run_dir), _memory_that_ran_out_is_explained():
         try:
             run = Run(config, run_dir, hardware, resume=resume)
         except ValueError:
-            if made:  # the corrected command is to find it free
+            if missing:  # the corrected command is to find it free
                 shutil.rmtree(run_dir)
+                with suppress(OSError):  # others may have begun beside it meanwhile
+                    for parent in missing[1:]:
+                        parent.rmdir()
             raise
         if resume:
             lengthen(run_dir, config.loop.frames)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,8 @@ def test_help_of_train_gives_default_and_source(capsys: pytest.CaptureFixture[st
         ("train --resume nowhere", "holds no run"),
         ("train cheetah_run --seeds 4-1", "expected numbers and rising ranges"),
         ("train cheetah_run --seeds 1-4 --resume nowhere", "not allowed with argument"),
+        ("train toy_reach --agent sac --log-std-min 3", "must be below --log-std-max"),
+        ("train no_such_module:make_world", "is it on PYTHONPATH?"),
         ("eval nowhere", "holds no run"),
         ("play nowhere --video film.avi", "must end in .mp4 or .gif"),
         ("bench uptade", "did you mean 'update'"),
@@ -93,8 +96,8 @@ def test_a_finished_run_can_be_evaluated_and_filmed(
     assert main(["eval", str(run_dir), "--episodes", "3"]) == 0
     assert "over 3 episodes, renderer own, frame 200" in capsys.readouterr().out
     for name in ("film.mp4", "film.gif"):
-        assert main(["play", str(run_dir), "--video", str(tmp_path / name)]) == 0
-        assert (tmp_path / name).stat().st_size > 1000
+        assert main(["play", str(run_dir), "--video", str(tmp_path / "films" / name)]) == 0
+        assert (tmp_path / "films" / name).stat().st_size > 1000
 
 
 def test_a_run_may_see_through_two_cameras_and_their_distances(tmp_path: Path) -> None:
@@ -115,9 +118,49 @@ def test_a_finished_run_resumes_to_nothing(run_dir: Path) -> None:
     assert ((run_dir / "train.csv").read_text(), (run_dir / "eval.csv").read_text()) == before
 
 
-def test_settings_cannot_change_on_resume(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--resume", str(run_dir), "--batch-size", "8"]) == 2
-    assert "batch_size was given" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--batch-size 8", "batch_size was given"),
+        ("walker_walk", "task was given"),
+        ("--agent curl --preset author --out elsewhere", "agent, preset, out was given"),
+        ("--frames 100", "can be made longer, not shorter"),
+        ("--frames 401", "an agent step is --action-repeat 2 frames"),
+    ],
+)
+def test_settings_cannot_change_on_resume(
+    arguments: str, words: str, run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--resume", str(run_dir), *arguments.split()]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_users_module_is_found_where_the_command_is_given(tmp_path: Path) -> None:
+    (tmp_path / "robot_here.py").write_text("def make_world(image_size, action_repeat):\n    return 3\n")
+    command = [
+        sys.executable,
+        "-c",
+        "import sys, pixelcontrol.cli as c; sys.path.remove(''); sys.exit(c.main())",
+    ]
+    ended = subprocess.run(
+        [*command, "train", "robot_here:make_world"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "robot_here:make_world returned int, but must return a World" in ended.stderr
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == version("pixelcontrol")
+
+
+def test_episodes_to_evaluate_are_at_least_one(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(run_dir), "--episodes", "0"]) == 2
+    assert "--episodes is 0, but must be at least 1" in capsys.readouterr().err
 
 
 def test_tasks_lists_the_papers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pixelcontrol.config import AGENTS, LoopSettings, read_config, resolve, setting_fields
+from pixelcontrol.config import AGENTS, LoopSettings, read_config, reserve_bytes, resolve, setting_fields
 from pixelcontrol.envs.tasks import PAPER_TASKS
+from pixelcontrol.storage import RESERVE_BYTES
 
 
 def test_the_paper_preset_is_table_2() -> None:
@@ -22,6 +23,45 @@ def test_the_paper_preset_is_table_2() -> None:
     assert (agent.feature_dim, agent.hidden_dim, agent.stddev_clip) == (50, 1024, 0.3)
     assert (agent.stddev_initial, agent.stddev_final, agent.stddev_duration) == (1.0, 0.1, 500_000)
     assert (loop.frames, loop.eval_every_frames, loop.eval_episodes) == (3_000_000, 20_000, 10)
+
+
+def test_dreamerv2s_paper_preset_is_the_official_code_of_june_2021() -> None:
+    config, _ = resolve("walker_walk", "dreamerv2")
+    loop, agent = config.loop, config.agent_settings
+    assert (loop.batch_size, agent.sequence_length, loop.replay_capacity) == (50, 50, 2_000_000)
+    assert (loop.update_every_agent_steps, loop.catch_up_updates, loop.seed_frames) == (5, 100, 10_000)
+    assert (loop.action_repeat, loop.image_size, loop.frame_stack) == (2, 64, 1)
+    rates = agent.model_learning_rate, agent.actor_learning_rate, agent.critic_learning_rate
+    assert (*rates, agent.weight_decay, agent.gradient_clip) == (3e-4, 8e-5, 8e-5, 1e-6, 100.0)
+    assert (agent.deter_dim, agent.latent_groups, agent.latent_classes, agent.conv_depth) == (200, 32, 32, 48)
+    assert (agent.kl_balance, agent.free_nats, agent.imagined_states, agent.return_lambda) == (
+        0.8,
+        1.0,
+        15,
+        0.95,
+    )
+    assert (agent.imagined_discount, agent.entropy_weight, agent.target_every_updates) == (0.99, 1e-4, 100)
+    assert not agent.foresee_ends
+
+
+def test_memory_beside_the_replay_goes_by_the_batch() -> None:
+    paper, quick = (
+        reserve_bytes(resolve("walker_walk", "dreamerv2", name)[0]) for name in ("paper", "quick")
+    )
+    assert quick == reserve_bytes(resolve("walker_walk")[0]) == RESERVE_BYTES
+    assert 8e9 < paper < 9e9
+
+
+@pytest.mark.parametrize(
+    ("agent", "name", "value"),
+    [
+        ("sac", "critic_tau", 7.0), ("sac", "encoder_tau", float("nan")), ("drq", "encoder_tau", -0.1),
+        ("drq", "learning_rate", float("nan")), ("curl", "temperature_learning_rate", -1.0),
+    ],
+)  # fmt: skip
+def test_rates_of_every_agent_have_bounds(agent: str, name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is "):
+        resolve("walker_walk", agent, **{name: value})
 
 
 @pytest.mark.parametrize(

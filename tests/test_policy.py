@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ import torch
 from dreaming import TINY_DREAMER
 
 import pixelcontrol
+from pixelcontrol import policy as policies
+from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.cli import main
 from pixelcontrol.config import resolve
-from pixelcontrol.train import train
+from pixelcontrol.train import EVAL_STREAM, build_env, choose_hardware, train
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +207,57 @@ def test_evaluation_is_repeatable_and_as_in_training(run_dir: Path) -> None:
     assert np.array_equal(one.returns, other.returns)
     assert not np.array_equal(one.returns, policy.evaluate(4, seed=6).returns)
     assert one.video.shape == (26, 24, 24, 3)  # 50 frames are 25 agent steps, and the first image
+
+
+def test_a_loaded_policy_has_the_weights_that_were_saved(run_dir: Path) -> None:
+    kept, loaded = Checkpoints(run_dir).load()["agent"], pixelcontrol.load(run_dir).agent.state_dict()
+    torch.testing.assert_close(loaded, kept, rtol=0, atol=0)
+
+
+def test_an_evaluation_is_one_episode_after_another(dreamer_dir: Path) -> None:
+    """An agent that remembers must be told its own last actions, too."""
+    policy = pixelcontrol.load(dreamer_dir)
+    env = build_env(policy.config, choose_hardware(policy.config), 1, EVAL_STREAM)
+    try:
+        act, step, total = policy.episode(), env.reset(), 0.0
+        while not step.last.any():
+            env.send(act(step.image[0].numpy())[None])
+            step = env.receive()
+            total += float(step.reward[0])
+    finally:
+        env.close()
+    assert policy.evaluate(1).returns.tolist() == pytest.approx([total], abs=1e-4)
+
+
+def test_an_evaluation_is_drawn_as_asked(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    build = policies.build_env
+
+    def build_and_note(*arguments: Any, renderer: str | None) -> Any:
+        asked.append(renderer)
+        return build(*arguments, renderer=renderer)
+
+    monkeypatch.setattr(policies, "build_env", build_and_note)
+    pixelcontrol.load(run_dir).evaluate(1, renderer="opengl")
+    pixelcontrol.load(run_dir).evaluate(1)
+    assert asked == ["opengl", None]
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((24, 24, 3), np.uint8), r"images of shape \(3, 24, 24\), and was given \(24, 24, 3\)"),
+        (np.zeros((3, 48, 48), np.uint8), r"images of shape \(3, 24, 24\), and was given \(3, 48, 48\)"),
+    ],
+)
+def test_images_of_another_kind_are_refused(image: np.ndarray, words: str, run_dir: Path) -> None:
+    with pytest.raises(ValueError, match=words):
+        pixelcontrol.load(run_dir).episode()(image)
+
+
+def test_scaled_images_are_refused(run_dir: Path) -> None:
+    # in a process of its own: under the tests' type checks they would not get as far
+    image = "numpy.zeros((3, 24, 24), numpy.float32)"
+    code = f"import sys, numpy, pixelcontrol; pixelcontrol.load(sys.argv[1]).episode()({image})"
+    ended = subprocess.run([sys.executable, "-c", code, run_dir], capture_output=True, text=True, check=False)
+    assert "ValueError: images must be uint8, with values from 0 to 255, and not float32" in ended.stderr

@@ -460,9 +460,9 @@ def test_any_history_yields_only_valid_windows_and_loses_none(worlds, n_step, st
 # ---------------------------------------------------------------------------------------------- sequences
 
 
-def new_sequences(rows, worlds, length, seed=0):
+def new_sequences(rows, worlds, length, seed=0, **choices):
     images = torch.full((rows, worlds, 3, 2, 4), 255, dtype=torch.uint8)
-    return SequenceReplay(images, action_dim=2, length=length, device=CPU, seed=seed)
+    return SequenceReplay(images, action_dim=2, length=length, device=CPU, seed=seed, **choices)
 
 
 def read_sequences(batch):
@@ -475,6 +475,8 @@ def read_sequences(batch):
         sequences.append((world[sample], tuple(rows)))
         for t in range(length):
             assert world[t * count + sample] == world[sample]
+            assert batch.reward[t, sample].item() in (0.0, 1 + rows[t] / 64 + world[sample] / 8)
+            assert batch.action[t, sample].tolist() in ([0.0, 0.0], [rows[t] / 1024, world[sample] / 1024])
     return sequences
 
 
@@ -549,6 +551,29 @@ def test_sequences_are_drawn_equally_often():
     assert len(counts) == len(replay)
     expected = 40_000 / len(replay)
     assert max(abs(count - expected) for count in counts.values()) < 5 * expected**0.5
+
+
+def test_ends_are_seen_as_often_as_other_rows_where_they_are_foreseen():
+    """Each episode of 10 rows gives 8 sequences of 3; its last one stands for 3."""
+    replay = new_sequences(rows=40, worlds=2, length=3, oversample_ends=True)
+    for step in time_steps([[(9, "true end")] * 12] * 2):
+        replay.add(step)
+    counts = Counter(every_sequence(replay))
+    assert set(counts.values()) == {1, 3}
+    for (_, numbers), count in counts.items():
+        assert (count == 3) == (numbers[-1] % 10 == 9)
+    for step in time_steps([[(9, "true end")] * 40] * 2)[:100]:
+        replay.add(step)
+    assert len(replay) <= 40 * 2
+
+
+def test_draws_tell_a_million_starts_apart():
+    replay = new_sequences(rows=9, worlds=1, length=3)
+    for step in time_steps([[(9, "time limit")]]):
+        replay.add(step)
+    with patch("torch.rand", wraps=torch.rand) as rand:
+        replay.sample(4)
+    assert rand.call_args.kwargs["dtype"] == torch.float64
 
 
 def test_a_replay_without_a_whole_sequence_says_so():

@@ -52,6 +52,12 @@ def test_the_fastest_place_with_room_is_chosen(machine, tmp_path, device, free, 
     assert "free on ram" in place.reason
 
 
+def test_a_large_reserve_is_one_of_memory(machine, tmp_path):
+    machine(ram=4 * RESERVE_BYTES + SIZE, disk=ENOUGH)
+    assert choose(SHAPE, CPU, tmp_path, 4 * RESERVE_BYTES).tier == "ram"
+    assert choose(SHAPE, CPU, tmp_path, 5 * RESERVE_BYTES).tier == "disk"
+
+
 def test_nothing_fits_is_said_with_numbers_and_a_remedy(machine, tmp_path):
     machine(gpu=4 * 10**9, ram=7 * 10**9, disk=10**9)
     with pytest.raises(ValueError, match=r"the replay needs 21\.2 GB") as error:

@@ -17,7 +17,6 @@ import pytest
 import torch
 from dreaming import TINY_DREAMER
 
-import pixelcontrol
 from pixelcontrol import train as loop
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.cli import main
@@ -26,9 +25,7 @@ from pixelcontrol.errors import Interrupted
 from pixelcontrol.evaluate import evaluate
 from pixelcontrol.experiments.published import Published
 from pixelcontrol.logger import Progress
-from pixelcontrol.replay import TransitionReplay
 from pixelcontrol.train import Counters, NotFinite, OutOfMemory, Run, train
-from pixelcontrol.types import Replay
 
 TINY: dict[str, Any] = {
     "frames": 600,
@@ -229,28 +226,6 @@ def test_an_agent_with_proprioception_resumes_exactly_too(
     assert rows(whole / "eval.csv") == rows(stopped / "eval.csv")
 
 
-def test_a_checkpoint_from_before_proprioception_goes_on_exactly(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train_and_stop(tiny(), tmp_path, 90, monkeypatch)
-    load, load_replay = Checkpoints.load, TransitionReplay.load_state_dict
-
-    def as_it_was(self: Checkpoints, *replay: Replay) -> dict[str, Any]:
-        state = load(self, *replay)
-        del state["proprio_dim"]
-        return state | {"observation": state.pop("memory")["observation"]}
-
-    def replay_as_it_was(self: TransitionReplay, state: dict[str, Any]) -> None:
-        load_replay(self, {name: state[name] for name in state.keys() - {"proprio"}})
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "load", as_it_was)
-        patch.setattr(TransitionReplay, "load_state_dict", replay_as_it_was)
-        assert pixelcontrol.load(tmp_path).proprio_dim == 0
-        train(tiny(), tmp_path, resume=True)
-    assert_same(finished, tmp_path)
-
-
 def test_an_agent_of_images_alone_refuses_proprioception(tmp_path: Path) -> None:
     words = (
         r"sensing:make_world gives proprioception \(4 numbers\), and dreamerv2 learns from images alone; use "
@@ -273,9 +248,9 @@ def test_a_broken_sensor_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     [
         (
             {"sequence_length": 27},
-            "--sequence-length is 27 agent steps, but an episode of toy_reach has 26 images",
+            "--sequence-length is 27 images, but an episode of toy_reach has 26",
         ),
-        ({"seed_frames": 16}, "in each of 2 worlds; raise it to 20"),
+        ({"seed_frames": 14}, "of each of 2 worlds; raise it to 16"),
     ],
 )
 def test_sequences_that_can_never_be_whole_are_refused_at_once(
@@ -352,6 +327,47 @@ def test_a_film_that_cannot_be_written_does_not_stop_training(
     assert len(rows(tmp_path / "eval.csv")) == 2
 
 
+def test_a_lengthened_run_equals_one_that_was_so_long_from_the_start(finished: Path, tmp_path: Path) -> None:
+    train(tiny(frames=400), tmp_path)
+    train(tiny(), tmp_path, resume=True)
+    assert read_config(tmp_path).loop.frames == 600
+    assert_same(finished, tmp_path)
+    assert rows(finished / "eval.csv") == rows(tmp_path / "eval.csv")
+
+
+def test_without_its_replay_one_that_learns_from_sequences_refills_over_an_end(tmp_path: Path) -> None:
+    """An episode of the toy has 26 images: the seed frames after a resume give no whole sequence of 20."""
+    config = dreaming(
+        keep_replay=False, eval_episodes=0, sequence_length=20, seed_frames=40, envs=1, workers=1
+    )
+    train(dataclasses.replace(config, loop=dataclasses.replace(config.loop, frames=140)), tmp_path)
+    train(config, tmp_path, resume=True)
+    assert int(rows(tmp_path / "train.csv")[-1]["update"]) > 0
+
+
+def test_choices_that_make_a_run_useless_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(tiny(frames=100), tmp_path / "short")
+    assert "nothing will be learned in 100 frames" in capsys.readouterr().err
+    config, _ = resolve("sensing:make_world", **(TINY | {"frames": 20, "eval_episodes": 0}))
+    train(config, tmp_path / "endless, not evaluated")
+    assert "time limit" not in capsys.readouterr().err
+    config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, eval_episodes=1))
+    Run(config, tmp_path, loop.choose_hardware(config), resume=False).close()
+    assert "episodes of sensing:make_world tell no time limit" in capsys.readouterr().err
+
+
+def test_episodes_too_short_for_their_sequences_are_told_of_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(dreaming(eval_episodes=0), tmp_path, loop.choose_hardware(dreaming()), resume=False)
+    try:
+        for frames in (8, 6, 6):
+            run._log_episode(1.0, frames, 0.0)
+    finally:
+        run.close()
+    assert capsys.readouterr().err.count("those with fewer than 5 are never learned from") == 1
+
+
 def test_without_its_replay_a_resumed_run_refills_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -398,13 +414,16 @@ def break_losses_from(agent_step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DrQV2, "update", break_down)
 
 
+@pytest.mark.parametrize(
+    "evaluation", [{"eval_episodes": 0}, {"eval_every_frames": 20}], ids=["", "evaluated"]
+)
 @pytest.mark.parametrize("agent_step", [220, 298], ids=["in between", "in the round that ends with a save"])
 def test_a_loss_that_is_not_finite_stops_the_run(
-    agent_step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    agent_step: int, evaluation: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_losses_from(agent_step, monkeypatch)
     with pytest.raises(NotFinite, match=r"critic_loss nan.*--learning-rate, or --precision fp32"):
-        train(tiny(eval_episodes=0), tmp_path)
+        train(tiny(**evaluation), tmp_path)
     assert (tmp_path / "not_finite.pt").exists()
     assert Checkpoints(tmp_path).load()["counters"]["agent_step"] == 200
 

@@ -13,7 +13,8 @@ Where observations are a dictionary, `GymnasiumWorld(env, image_size, action_rep
 agent its part "state" too, as a vector beside the images.
 
 Unusual: a terminated episode has discount 0, a truncated one 1; an episode must repeat itself from its seed and
-actions, which an environment does if it draws all randomness from its own `np_random`.
+actions, which an environment does if it draws all randomness from its own `np_random`. One that cannot, such as a
+real robot, says `repeats=False`: a resumed run then drops its last episode.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class GymnasiumWorld:
         action_repeat: int = 1,
         *,
         proprio: str | None = None,
+        repeats: bool = True,
     ) -> None:
         """Wrap an environment.
 
@@ -52,6 +54,7 @@ class GymnasiumWorld:
             action_repeat: frames per agent step.
             proprio: key of a Box in a Dict of observations, whose numbers are the proprioception; scale them to
                 about unit size.
+            repeats: False for a real robot, or whatever else does not repeat an episode from its seed and actions.
 
         Raises:
             ValueError: actions are not a flat box with finite bounds, or there are no images, or no such Box.
@@ -71,6 +74,7 @@ class GymnasiumWorld:
                 f"no images: observations are {seen} and render_mode is {env.render_mode!r}; "
                 f'make the environment with render_mode="rgb_array"'
             )
+        self._repeats = repeats
         self._proprio, self._proprio_dim = proprio, 0
         if proprio is not None:
             sensed = seen.get(proprio) if isinstance(seen, gymnasium.spaces.Dict) else None
@@ -96,6 +100,7 @@ class GymnasiumWorld:
             payload_dtype="uint8",
             action_repeat=self._action_repeat,
             episode_frames=self._env.spec.max_episode_steps if self._env.spec else None,
+            repeats=self._repeats,
             proprio_dim=self._proprio_dim,
         )
 

@@ -27,7 +27,7 @@ from pixelcontrol.envs.tasks import Task
 from pixelcontrol.envs.toy import ToyWorld
 from pixelcontrol.envs.user import build_world
 from pixelcontrol.envs.vector import PixelRenderer, VectorEnv
-from pixelcontrol.types import Renderer, SensingWorld, World
+from pixelcontrol.types import Renderer, SensingWorld, World, WorldSpec
 
 
 def make_env(
@@ -65,7 +65,7 @@ def make_env(
     """
     make_world = world_factory(task, renderer, image_size, action_repeat)
     world = make_world()
-    if not isinstance(world, World):
+    if not isinstance(world, World) or not isinstance(world.spec, WorldSpec):
         raise ValueError(
             f"{task.name} returned {type(world).__name__}, but must return a World; wrap a Gymnasium environment "
             "in pixelcontrol.envs.gymnasium.GymnasiumWorld"

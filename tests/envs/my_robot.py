@@ -52,6 +52,18 @@ def make_world(image_size, action_repeat):
     return GymnasiumWorld(Slider(), image_size, action_repeat)
 
 
+def make_real_robot(image_size, action_repeat):
+    return GymnasiumWorld(Slider(), image_size, action_repeat, repeats=False)
+
+
+def make_world_without_arguments():
+    return Slider()
+
+
+def make_bare_environment(image_size, action_repeat):
+    return Slider()
+
+
 def make_world_of_another_size(image_size, action_repeat):
     return GymnasiumWorld(Slider(), (50, 50), action_repeat)
 

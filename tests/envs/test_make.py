@@ -172,6 +172,19 @@ def test_a_users_own_dm_control_task_is_drawn_by_warp():
     assert row.discount.tolist() == [1.0, 1.0]
 
 
+def test_a_real_robot_is_not_made_to_repeat_its_moves():
+    envs = [make("my_robot:make_real_robot", 1, image_size=(20, 30), action_repeat=1) for _ in range(2)]
+    env, resumed = envs
+    env.reset()
+    env.send(np.zeros((1, 1), np.float32))
+    env.receive()
+    resumed.load_state(env.state())
+    resumed.send(np.zeros((1, 1), np.float32))
+    assert resumed.receive().first.all()
+    for one in envs:
+        one.close()
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -180,6 +193,14 @@ def test_a_users_own_dm_control_task_is_drawn_by_warp():
         (
             "sensing:PromisingWorld",
             "sensing:PromisingWorld: its spec has proprio_dim 2, .* no method `sense`",
+        ),
+        (
+            "my_robot:make_world_without_arguments",
+            "called with image_size and action_repeat, but got",
+        ),
+        (
+            "my_robot:make_bare_environment",
+            "returned Slider, but must return a World; wrap a Gymnasium",
         ),
         ("my_robot:make_world_of_another_size", r"expected uint8 images of shape \(channels, 84, 84\)"),
     ],

@@ -113,6 +113,11 @@ def test_memory_of_a_run_is_its_replay_and_overhead(tmp_path):
     assert job.memory_bytes == 21_168_000_000 + 3 * 1024**3
 
 
+def test_memory_of_a_run_counts_cameras_and_depth(tmp_path):
+    (job,) = plan(["cheetah_run"], ["drqv2"], [0], tmp_path, {"camera": ("0", "back"), "depth": 8.0})
+    assert job.memory_bytes == 8 * 84 * 84 * 1_000_000 + 3 * 1024**3
+
+
 def test_as_many_runs_as_fit(tmp_path, monkeypatch):
     jobs = plan(["cheetah_run"], ["drqv2"], range(9), tmp_path, {})
     monkeypatch.setattr("pixelcontrol.experiments.sweep.usable_cores", lambda: 4)
