@@ -1,0 +1,43 @@
+"""Imports point upwards in ARCHITECTURE.md's list of files, and the list is complete."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "pixelcontrol"
+LIST = ROOT.joinpath("ARCHITECTURE.md").read_text(encoding="utf-8").partition("    pixelcontrol/\n")[2]
+NAMES = re.findall(r"\b(\w+)(?:\.py|/)", LIST.partition("    tests/")[0])
+
+
+def top_level(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Return the modules and folders of this package that a file imports from, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "pixelcontrol":
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pixelcontrol."):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if not path.name.startswith("__")]
+
+
+def test_every_file_is_in_the_list() -> None:
+    assert {path.stem for path in FILES} <= set(NAMES)
+
+
+def test_imports_point_upwards() -> None:
+    order = {name: NAMES.index(name) for name in {top_level(path) for path in FILES}}
+    downwards = [
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path in FILES
+        for name in imports(path) & order.keys()
+        if order[name] > order[top_level(path)]
+    ]
+    assert not downwards
