@@ -409,7 +409,12 @@ def break_losses_from(agent_step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def break_down(self: DrQV2, batch: Any, now: torch.Tensor) -> dict[str, torch.Tensor]:
         metrics = learn(self, batch, now)
-        return metrics | {"critic_loss": metrics["critic_loss"] * (torch.nan if now >= agent_step else 1.0)}
+        if now < agent_step:
+            return metrics
+        with torch.no_grad():
+            for weight in self.actor.parameters():
+                weight.fill_(torch.nan)
+        return metrics | {"critic_loss": metrics["critic_loss"] * torch.nan}
 
     monkeypatch.setattr(DrQV2, "update", break_down)
 
