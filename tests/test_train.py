@@ -420,15 +420,16 @@ def break_losses_from(agent_step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "evaluation", [{"eval_episodes": 0}, {"eval_every_frames": 20}], ids=["", "evaluated"]
+    ("agent_step", "choices"),
+    [(220, {"eval_episodes": 0}), (298, {"eval_episodes": 0}), (220, {"eval_every_frames": 444})],
+    ids=["in between", "in the round that ends with a save", "in the round before an evaluation"],
 )
-@pytest.mark.parametrize("agent_step", [220, 298], ids=["in between", "in the round that ends with a save"])
 def test_a_loss_that_is_not_finite_stops_the_run(
-    agent_step: int, evaluation: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    agent_step: int, choices: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_losses_from(agent_step, monkeypatch)
     with pytest.raises(NotFinite, match=r"critic_loss nan.*--learning-rate, or --precision fp32"):
-        train(tiny(**evaluation), tmp_path)
+        train(tiny(**choices), tmp_path)
     assert (tmp_path / "not_finite.pt").exists()
     assert Checkpoints(tmp_path).load()["counters"]["agent_step"] == 200
 
