@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from pixelcontrol import __version__
 from pixelcontrol.errors import Interrupted, RunError
+from pixelcontrol.settings import flag
 
 # Idle OpenMP threads must sleep, not spin: the worlds' processes need the cores. Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -90,7 +91,7 @@ def _add_setting(group: Any, item: Field[Any]) -> None:
     words = f"{item.metadata['help']} (default: {default}; {item.metadata['source']})".replace("%", "%%")
     choices = item.metadata.get("choices") or None
     group.add_argument(
-        "--" + item.name.replace("_", "-"),
+        flag(item.name),
         type=_READERS[str(item.type)],
         default=argparse.SUPPRESS,
         metavar="|".join(choices) if choices else _KINDS[str(item.type)],

@@ -1,8 +1,8 @@
 """Use a trained agent from Python, in three lines::
 
-policy = pixelcontrol.load("runs/my_run")
-act = policy.episode()  # remembers what it saw; a new one for each episode
-action = act(image)  # uint8 (3, 84, 84), colour planes first -> float32 (action_dim,), in [-1, 1]
+    policy = pixelcontrol.load("runs/my_run")
+    act = policy.episode()  # remembers what it saw; a new one for each episode
+    action = act(image)  # uint8 (3, 84, 84), colour planes first -> float32 (action_dim,), in [-1, 1]
 
 One that learned with proprioception takes that too: `act(image, proprio)`, of (proprio_dim,) numbers.
 """

@@ -163,8 +163,8 @@ class Env(Protocol):
 class Observation(NamedTuple):
     """What an agent that learns from transitions acts on, for a batch of moments.
 
-    The stack is 3 images on the channel axis, oldest first (paper, section 4.1). Proprioception is that of the
-    newest moment alone, and has no columns where the worlds give none.
+    The stack is the last `frame_stack` images on the channel axis, oldest first (paper, section 4.1).
+    Proprioception is that of the newest moment alone, and has no columns where the worlds give none.
     """
 
     stack: UInt8[Tensor, "batch channels height width"]

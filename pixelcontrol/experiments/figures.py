@@ -41,6 +41,7 @@ from pixelcontrol.experiments.summary import (
     Score,
     average_curves,
     comparable,
+    comparable_tasks,
     final_scores,
     scores,
     task_curves,
@@ -114,7 +115,7 @@ def write_figures(paths: Iterable[Path | str], out: Path) -> list[Path]:
             *(path for axis in AXES for path in _write_curves(runs, axis, out / f"curves_{axis}s")),
             _write_numbers([_score_row(score) for score in scores(runs)], out / "scores.csv"),
         ]
-        if len({run.task for run in comparable(runs)}) > 1:
+        if len(comparable_tasks(runs)) > 1:
             written += _write_average(runs, out / "average")
             written += _write_statistics(runs, out / "statistics")
         if _ablation_rows(runs):
@@ -205,7 +206,7 @@ def _write_average(runs: Sequence[Run], stem: Path) -> list[Path]:
         _draw_curves(axes, curves, axis, colours)
         _finish(axes, axis, highest=1)
         _label_ends(axes, curves, axis, colours, [f"{curve.mean[-1]:.2f}" for curve in curves])
-        axes.set_title(f"average of {len({run.task for run in comparable(runs)})} tasks")
+        axes.set_title(f"average of {len(comparable_tasks(runs))} tasks")
     figure.supylabel("fraction of the highest return", fontsize=9, color=_INK)
     _legend(figure, runs, colours, published=False)
     _say(figure, notices(comparable(runs)) + _left_out(runs))
@@ -292,7 +293,7 @@ def _write_ablation(runs: Sequence[Run], stem: Path) -> list[Path]:
 
 def _left_out(runs: Sequence[Run]) -> list[str]:
     """The notice that tasks are missing from an average, if any are."""
-    tasks = sorted({run.task for run in runs} - {run.task for run in comparable(runs)})
+    tasks = sorted({run.task for run in runs} - comparable_tasks(runs))
     return (
         [f"Not averaged, for want of some agent or of a known highest return: {', '.join(tasks)}."]
         if tasks

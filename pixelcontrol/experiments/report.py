@@ -35,7 +35,7 @@ from pixelcontrol.experiments.summary import (
     Curve,
     Score,
     average_curves,
-    comparable,
+    comparable_tasks,
     final_scores,
     groups,
     scores,
@@ -103,14 +103,14 @@ def _charts(runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
     """What report.js draws: for each section, its charts."""
     curves = task_curves(runs)
     charts = []
-    if _can_average(runs):
-        number = len({run.task for run in comparable(runs)})
+    number = len(comparable_tasks(runs))
+    if number > 1:
         title, unit = f"average of {number} tasks", "fraction of the highest return"
         charts.append(_chart(title, unit, average_curves(runs), top=1.0, seeds=False))
     for task in dict.fromkeys(curve.task for curve in curves):
         shown = [curve for curve in curves if curve.task == task]
         charts.append(_chart(task, "evaluation return", shown, top=max_return(task)))
-    return {"figures": charts} | ({"statistics": [_profile_chart(runs)]} if _can_average(runs) else {})
+    return {"figures": charts} | ({"statistics": [_profile_chart(runs)]} if number > 1 else {})
 
 
 def _chart(
@@ -166,10 +166,6 @@ def _profile_chart(runs: Sequence[Run]) -> dict[str, Any]:
         "curves": curves,
         "published": [],
     }
-
-
-def _can_average(runs: Sequence[Run]) -> bool:
-    return len({run.task for run in comparable(runs)}) > 1
 
 
 def _number(value: Any) -> float | None:
@@ -255,7 +251,7 @@ def _speed_cell(score: Score) -> str:
 
 
 def _statistics_section(runs: Sequence[Run], colours: Mapping[str, str]) -> str:
-    if not _can_average(runs):
+    if len(comparable_tasks(runs)) < 2:
         return ""
     final = final_scores(runs)
     rows = []

@@ -179,6 +179,11 @@ def comparable(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.task in tasks]
 
 
+def comparable_tasks(runs: Sequence[Run]) -> set[str]:
+    """The tasks of comparable runs; an average is over more than one."""
+    return {run.task for run in comparable(runs)}
+
+
 def final_scores(runs: Sequence[Run]) -> dict[str, list[np.ndarray]]:
     """Normalised final returns for the statistics over tasks: for each agent, one array per comparable task."""
     final: dict[str, list[np.ndarray]] = {}
