@@ -107,10 +107,10 @@ class Policy:
     def description(self) -> str:
         """Say what whoever controls a body with these actions must know of them and of the observations."""
         loop = self.config.loop
+        stack = f"the last {loop.frame_stack} images, oldest first, the first one of an episode repeated"
         return (
-            f"observations are the last {loop.frame_stack} images, oldest first, the first one of an episode "
-            f"repeated; actions are in [-1, 1], from each control's least to its greatest, held for "
-            f"{loop.action_repeat} frames"
+            f"observations are {stack if loop.frame_stack > 1 else 'single images'}; actions are in [-1, 1], from "
+            f"each control's least to its greatest, held for {loop.action_repeat} frames"
         )
 
     def episode(self) -> Episode:
