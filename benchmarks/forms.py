@@ -131,6 +131,15 @@ def observations(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
         shifted = random_shift(stacked(), 4, generator)
         return centred(shifted.contiguous(memory_format=torch.channels_last))
 
+    def rows_then_columns() -> object:
+        offset = torch.randint(-4, 5, (2, place.batch, 1), generator=generator, device=place.device)
+        y, x = (side + offset).clamp_(0, SIDE - 1)
+        plane = torch.arange(place.batch * CHANNELS, device=place.device).view(place.batch, CHANNELS, 1)
+        rows = stacked().view(-1, SIDE).index_select(0, (plane * SIDE + y[:, None]).flatten())
+        columns = x[:, None, None].expand(-1, CHANNELS, SIDE, -1)
+        shifted = rows.view(place.batch, CHANNELS, SIDE, SIDE).gather(3, columns)
+        return centred(shifted.contiguous(memory_format=torch.channels_last))
+
     def two_gathers() -> object:
         offset = torch.randint(-4, 5, (2, place.batch, 1), generator=generator, device=place.device)
         y, x = (side + offset).clamp_(0, SIDE - 1)
@@ -153,7 +162,8 @@ def observations(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
             generator.manual_seed(1)
             drawn.append(form())
         assert torch.equal(*drawn), "the kernel draws other pixels"
-    yield "stacks, rows, columns", lambda: in_use
+    yield "stacks, stretches", lambda: in_use
+    yield "stacks, rows, columns", lambda: rows_then_columns
     yield "stacks, pixels", lambda: two_gathers
     yield "pixels", lambda: one_gather
     yield "one kernel", lambda: one_kernel
