@@ -131,9 +131,12 @@ def observations(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
         shifted = random_shift(stacked(), 4, generator)
         return centred(shifted.contiguous(memory_format=torch.channels_last))
 
-    def rows_then_columns() -> object:
+    def window() -> Tensor:
         offset = torch.randint(-4, 5, (2, place.batch, 1), generator=generator, device=place.device)
-        y, x = (side + offset).clamp_(0, SIDE - 1)
+        return (side + offset).clamp_(0, SIDE - 1)
+
+    def rows_then_columns() -> object:
+        y, x = window()
         plane = torch.arange(place.batch * CHANNELS, device=place.device).view(place.batch, CHANNELS, 1)
         rows = stacked().view(-1, SIDE).index_select(0, (plane * SIDE + y[:, None]).flatten())
         columns = x[:, None, None].expand(-1, CHANNELS, SIDE, -1)
@@ -141,14 +144,12 @@ def observations(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
         return centred(shifted.contiguous(memory_format=torch.channels_last))
 
     def two_gathers() -> object:
-        offset = torch.randint(-4, 5, (2, place.batch, 1), generator=generator, device=place.device)
-        y, x = (side + offset).clamp_(0, SIDE - 1)
+        y, x = window()
         sample = torch.arange(place.batch, device=place.device)[:, None, None]
         return centred(stacked()[sample, :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2))
 
     def one_gather() -> object:
-        offset = torch.randint(-4, 5, (2, place.batch, 1), generator=generator, device=place.device)
-        y, x = (side + offset).clamp_(0, SIDE - 1)
+        y, x = window()
         images = ring[stack[:, None, None, :], :, y[:, :, None, None], x[:, None, :, None]]
         return centred(images.flatten(3).permute(0, 3, 1, 2))
 

@@ -98,12 +98,16 @@ class _Starts:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        in_row = state["starts_in_row"].numpy()
-        self.in_row[: len(in_row)] = in_row
+        _restore_lines(torch.from_numpy(self.in_row), state["starts_in_row"])
         self.added, self.removed = state["starts_added"], state["starts_removed"]
         self.oldest_row = state["oldest_start_row"]
         self.publish()
         restore_generator(self.generator, state["generator"])
+
+
+def _restore_lines(table: Tensor, kept: Tensor) -> None:
+    """Fill a table with what was kept of it; its first lines alone where the run was lengthened since."""
+    table[: len(kept)].copy_(kept)
 
 
 class _Row(NamedTuple):
@@ -259,9 +263,8 @@ class TransitionReplay:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; the images are the caller's."""
-        kept = ((self.places, "places"), (self.numbers, "numbers"), (self.proprio, "proprio"))
-        for own, name in kept:
-            own[: len(state[name])].copy_(state[name])  # fewer lines where the run was lengthened since
+        for name in ("places", "numbers", "proprio"):
+            _restore_lines(getattr(self, name), state[name])
         self.recent.clear()
         self.recent.extend(_Row(*(part.numpy() for part in parts)) for parts in state["recent"])
         self.rows_added = state["rows_added"]
@@ -385,8 +388,8 @@ class SequenceReplay:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; the images are the caller's."""
-        for own, kept in ((self.places, state["places"]), (self.numbers, state["numbers"])):
-            own[: len(kept)].copy_(kept)  # fewer lines where the run was lengthened since
+        for name in ("places", "numbers"):
+            _restore_lines(getattr(self, name), state[name])
         self.episode_rows[:] = state["episode_rows"].numpy()
         self.rows_added = state["rows_added"]
         self.starts.load_state_dict(state)

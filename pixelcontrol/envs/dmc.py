@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pixelcontrol.envs.render import gl
-from pixelcontrol.envs.tasks import Cameras, Task
+from pixelcontrol.envs.tasks import Cameras, Task, channel_count
 
 if TYPE_CHECKING:
     from pixelcontrol.envs.render.opengl import OpenGLRenderer
@@ -116,7 +116,6 @@ class DmcWorld:
     @cached_property
     def spec(self) -> WorldSpec:
         """See `pixelcontrol.types.WorldSpec`."""
-        from pixelcontrol.envs.render.scene import channel_count
         from pixelcontrol.types import WorldSpec  # It brings torch, which a worker process does without.
 
         image_shape = (channel_count(self._camera, self._depth), *self._image_size)

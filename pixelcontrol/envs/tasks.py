@@ -63,6 +63,11 @@ class Task:
     deviations: Mapping[str, int | float] = field(default_factory=dict, hash=False)
 
 
+def channel_count(camera: Cameras, depth: float) -> int:
+    """How many channels an image has: red, green and blue of each camera, and distances if `depth` > 0."""
+    return (len(camera) if isinstance(camera, tuple) else 1) * (4 if depth > 0 else 3)
+
+
 # Table 1: name, traits, difficulty, dim(S), dim(A).
 _TABLE_1: tuple[tuple[str, str, Difficulty, int, int], ...] = (
     ("cartpole_balance", "balance, dense", "easy", 4, 1),

@@ -36,7 +36,7 @@ from rich.live import Live
 from rich.table import Table
 
 from pixelcontrol.config import reserve_bytes, resolve
-from pixelcontrol.envs.tasks import PAPER_TASKS, find_task
+from pixelcontrol.envs.tasks import PAPER_TASKS, channel_count, find_task
 from pixelcontrol.errors import Interrupted
 from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND
 from pixelcontrol.experiments.runs import short_count
@@ -146,10 +146,10 @@ def plan(
     jobs = []
     for seed, task, word in product(seeds, tasks, agents):
         agent, _, preset = word.partition(":")
-        config, _ = resolve(task, agent, preset or "paper", seed, **overrides)
+        config, known = resolve(task, agent, preset or "paper", seed, **overrides)
         loop = config.loop
         images = min(loop.replay_capacity, loop.frames // loop.action_repeat)
-        channels = max(1, len(loop.camera)) * (4 if loop.depth else 3)
+        channels = channel_count(loop.camera or known.camera, loop.depth)
         jobs.append(
             Job(
                 agent=agent,

@@ -17,7 +17,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from pixelcontrol.envs.tasks import Cameras
+from pixelcontrol.envs.tasks import Cameras, channel_count
 
 # One row: [number of geoms, camera (CAMERA_SIZE), lights (LIGHT_SIZE each), geoms (GEOM_SIZE each), heights].
 CAMERA_SIZE = 11  # position 3, forward 3, up 3, half height and centre of the view at distance 1
@@ -216,11 +216,6 @@ def camera_ids(model: mujoco.MjModel, camera: Cameras) -> list[int]:
             choices = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
             raise ValueError(f"camera {one!r}: this task has {choices or 'no camera'}")
     return [ids[str(one)] for one in wanted]
-
-
-def channel_count(camera: Cameras, depth: float) -> int:
-    """How many channels an image has: red, green and blue of each camera, and distances if `depth` > 0."""
-    return (len(camera) if isinstance(camera, tuple) else 1) * (4 if depth > 0 else 3)
 
 
 class _Snapshot:
