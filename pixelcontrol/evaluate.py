@@ -14,6 +14,9 @@ from pixelcontrol.types import Agent, Env
 # What an agent's memory draws in an evaluation is the same every time.
 MEMORY_SEED = 0
 
+# tanh of 3: where the slope of tanh, and with it an actor's gradient, is a hundredth of what it is at 0.
+SATURATED_ACTION = 0.995
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -23,11 +26,13 @@ class Evaluation:
         returns: undiscounted return of each episode.
         video: the first episode's images by the first camera, (images, height, width, 3).
         renderer: what drew the images.
+        saturated: whether every action was one and the same, at its bounds: a policy that looks at nothing.
     """
 
     returns: Float64[np.ndarray, " episodes"]
     video: UInt8[np.ndarray, "images height width 3"]
     renderer: str
+    saturated: bool
 
 
 def evaluate(
@@ -46,6 +51,7 @@ def evaluate(
     """
     returns: list[float] = []
     video: list[np.ndarray] = []
+    lowest, highest = np.full(env.spec.action_dim, np.inf), np.full(env.spec.action_dim, -np.inf)
     while len(returns) < episodes:
         memory = agent.memory(torch.Generator(agent.generator.device).manual_seed(MEMORY_SEED + len(returns)))
         total = np.zeros(env.num_worlds)
@@ -60,7 +66,9 @@ def evaluate(
             if not running.any():
                 break
             before_step()
-            env.send(agent.act_greedily(observation).cpu().numpy())
+            actions = agent.act_greedily(observation).cpu().numpy()
+            lowest, highest = np.minimum(lowest, actions.min(0)), np.maximum(highest, actions.max(0))
+            env.send(actions)
             step = env.receive()
             # A running world that is `first` failed and starts its episode again; others have done theirs.
             failed = running & step.first
@@ -68,4 +76,5 @@ def evaluate(
             if filming and failed[0]:
                 video.clear()
         returns.extend(total)
-    return Evaluation(np.array(returns[:episodes]), np.stack(video), env.renderer.name)
+    saturated = bool(((lowest > SATURATED_ACTION) | (highest < -SATURATED_ACTION)).all())
+    return Evaluation(np.array(returns[:episodes]), np.stack(video), env.renderer.name, saturated)

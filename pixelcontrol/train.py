@@ -449,6 +449,14 @@ class Run:
                 f"warning: this seed looks dead: DrQ-v2 is published with {published.mean:.0f} at frame "
                 f"{published.frame:,}; some seeds recover, others never do"
             )
+        if outcome.saturated:
+            penalised = self.config.flat().get("saturation_penalty", 1.0) > 0.0
+            remedy = f"a lower {self._learning_rates()}" if penalised else "--saturation-penalty 0.01"
+            self.progress.say(
+                "warning: every action of this evaluation was the same, at its bounds. Unless that is best here, "
+                "the actor is saturated: tanh has no gradient there, and it seldom recovers. Begin anew with "
+                f"{remedy}"
+            )
         self.pictures = self.artist.submit(self._draw, outcome.video)
 
     def _draw(self, video: UInt8[np.ndarray, "images height width 3"]) -> None:
@@ -508,11 +516,14 @@ class Run:
         last = None if action is None else action.tolist()
         torch.save({"agent": self.agent.state_dict(), "metrics": self.metrics, "action": last}, evidence)
         values = ", ".join(f"{name} {float(value):g}" for name, value in self.metrics.items())
-        rates = " or ".join(flag(name) for name in self.config.flat() if name.endswith("learning_rate"))
         return NotFinite(
             f"learning broke down at update {self.counters.update} (frame {self.frame:,}): {values}; weights "
-            f"are in {evidence}, the last checkpoint is untouched; try a lower {rates}, or --precision fp32"
+            f"are in {evidence}, the last checkpoint is untouched; try a lower {self._learning_rates()}, or "
+            "--precision fp32"
         )
+
+    def _learning_rates(self) -> str:
+        return " or ".join(flag(name) for name in self.config.flat() if name.endswith("learning_rate"))
 
     def save(self, wait: bool = True) -> None:
         """Write a checkpoint from which `_restore` continues as if nothing had happened.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -40,14 +41,18 @@ class CountingWorld:
         pass
 
 
-class FragileWorld(CountingWorld):
+class LongWorld(CountingWorld):
+    """Has five steps, whatever the seed."""
+
+    def reset(self, seed: int) -> None:
+        self.steps, self.length = 0, 5
+
+
+class FragileWorld(LongWorld):
     """Kills its own process at its third step, once, where the file says so."""
 
     def __init__(self, doomed: Path) -> None:
         self.doomed = doomed
-
-    def reset(self, seed: int) -> None:
-        self.steps, self.length = 0, 5
 
     def step(self, action: np.ndarray) -> tuple[float, float, bool]:
         if self.steps == 2 and self.doomed.exists() and self.doomed.read_text() == str(os.getpid()):
@@ -61,9 +66,11 @@ def new_agent() -> DrQV2:
     return DrQV2(SHAPE, 1, settings, device=torch.device("cpu"), seed=1)
 
 
-def new_env(make_world: Callable[[], CountingWorld], worlds: int, workers: int) -> VectorEnv:
+def new_env(
+    make_world: Callable[[], CountingWorld], worlds: int, workers: int, action_dim: int = 1
+) -> VectorEnv:
     return VectorEnv(
-        make_world, CountingWorld.spec, PixelRenderer("pixels", SHAPE, "cpu"),
+        make_world, replace(CountingWorld.spec, action_dim=action_dim), PixelRenderer("pixels", SHAPE, "cpu"),
         num_worlds=worlds, num_workers=workers, seed=1,
     )  # fmt: skip
 
@@ -97,3 +104,24 @@ def test_a_worker_that_dies_spoils_no_return_and_no_film(failing: int, tmp_path:
     assert not doomed.exists()
     assert outcome.returns.tolist() == [5.0] * 4
     assert outcome.video[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("means", "saturated"),
+    [
+        ([[0.99] * 5], False),
+        ([[0.999] * 5], True),
+        ([[-0.999, -1.0, -1.0, -1.0, -1.0]], True),
+        ([[1.0, 1.0, -1.0, 1.0, 1.0]], False),  # it looks, and goes from bound to bound
+        ([[1.0] * 5, [-1.0] * 5], True),  # each component at a bound of its own
+        ([[1.0] * 5, [-1.0, -1.0, -1.0, -1.0, 0.5]], False),
+    ],
+)
+def test_only_one_and_the_same_action_at_its_bounds_is_saturated(
+    means: list[list[float]], saturated: bool
+) -> None:
+    """`means` are the mean actions of each component, step by step."""
+    agent, steps = new_agent(), iter(zip(*means, strict=True))
+    agent.act_greedily = lambda observation: torch.tensor([next(steps)])  # type: ignore[method-assign]
+    env = new_env(LongWorld, worlds=1, workers=0, action_dim=len(means))
+    assert evaluate(agent, env, 1).saturated is saturated

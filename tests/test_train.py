@@ -555,3 +555,25 @@ def test_a_dead_seed_is_noticed(
     train(tiny(frames=200), tmp_path)
     said = capsys.readouterr().err
     assert said.count("this seed looks dead: DrQ-v2 is published with 400 at frame 200") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [({}, "--saturation-penalty 0.01"), ({"saturation_penalty": 0.01}, "a lower --learning-rate")],
+)
+def test_a_saturated_actor_is_noticed_and_a_remedy_named(
+    settings: dict[str, float], remedy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hardware = loop.choose_hardware(tiny())
+    run = Run(tiny(**settings), tmp_path, hardware, resume=False)
+    try:
+        run._evaluate()
+        assert "at its bounds" not in capsys.readouterr().err
+        with torch.no_grad():
+            run.agent.actor.policy[-1].bias.copy_(torch.tensor([20.0, -20.0]))
+        run._evaluate()
+        said = capsys.readouterr().err
+        assert "every action of this evaluation was the same, at its bounds" in said
+        assert f"Begin anew with {remedy}" in said
+    finally:
+        run.close()
