@@ -197,15 +197,16 @@ class Checkpoints:
         if under_way is not None:
             under_way.result()
 
-    def load(self, replay: Replay | None = None) -> dict[str, Any]:
+    def load(self, replay: Replay | None = None, expected: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the state of the newest whole checkpoint, its tensors on the CPU.
 
         Args:
             replay: filled with what was kept; stays empty when nothing was.
+            expected: parts of the state that must be as they are here.
 
         Raises:
-            CheckpointError: there is no whole checkpoint, or it is another program's, another version's or of
-                a replay of another shape. Nothing of it was executed.
+            CheckpointError: there is no whole checkpoint, or it is another program's, another version's, of
+                a replay of another shape, or not as expected. Nothing of it was executed.
 
         Warns:
             CheckpointDamaged: the newest checkpoint is damaged, and the one before it was loaded.
@@ -215,6 +216,13 @@ class Checkpoints:
             try:
                 manifest = self._read_manifest(generation)
                 content = self._read_state(manifest)
+                for name, value in (expected or {}).items():
+                    if (saved := content["state"][name]) != value:
+                        raise CheckpointError(
+                            self.directory,
+                            f"it was saved with {name} {saved}, and here it is {value}",
+                            "resume with the world that it was saved with",
+                        )
                 if replay is not None and content["replay"] is not None:
                     self._restore(replay, content, manifest)
             except _Damaged as damage:

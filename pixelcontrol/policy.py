@@ -25,7 +25,7 @@ from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.config import Config, read_config
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.evaluate import MEMORY_SEED, Evaluation, evaluate
-from pixelcontrol.train import EVAL_STREAM, build_agent, build_env, choose_hardware
+from pixelcontrol.train import EVAL_STREAM, build_agent, build_env, choose_hardware, world_shapes
 from pixelcontrol.types import Agent, Observation, TimeStep
 
 MAX_WORLDS = 10
@@ -216,11 +216,22 @@ class Policy:
     def evaluate(
         self, episodes: int, *, renderer: RendererName | None = None, seed: int | None = None
     ) -> Evaluation:
-        """Run episodes of the task it was trained on, on the images of `renderer` (its own by default)."""
+        """Run episodes of the task it was trained on, on the images of `renderer` (its own by default).
+
+        Raises:
+            ValueError: the task is a user's own and no longer what it was.
+        """
         config = self.config if seed is None else replace(self.config, seed=seed)
         hardware = choose_hardware(config)
         env = build_env(config, hardware, min(episodes, MAX_WORLDS), EVAL_STREAM, renderer=renderer)
+        learned = {
+            "image_shape": list(self.image_shape),
+            "action_dim": self.action_dim,
+            "proprio_dim": self.proprio_dim,
+        }
         try:
+            if (found := world_shapes(env)) != learned:
+                raise ValueError(f"this agent was trained with {learned}, and {config.task} now has {found}")
             return evaluate(self.agent, env, episodes)
         finally:
             env.close()

@@ -177,6 +177,16 @@ def build_env(
     )
 
 
+def world_shapes(env: Env) -> dict[str, Any]:
+    """What of its worlds an agent is built for: one trained in others can neither go on in these nor act."""
+    spec = env.spec
+    return {
+        "image_shape": list(env.image_shape),
+        "action_dim": spec.action_dim,
+        "proprio_dim": spec.proprio_dim,
+    }
+
+
 @dataclass
 class Counters:
     """Where a run stands; all of it is in every checkpoint."""
@@ -249,7 +259,7 @@ class Run:
         self.checkpoints = Checkpoints(run_dir)
         state = None
         if resume and self.checkpoints.exist():
-            state = self.checkpoints.load(self.replay if loop.keep_replay else None)
+            state = self.checkpoints.load(self.replay if loop.keep_replay else None, world_shapes(self.env))
         sizes: Mapping[str, int] = state["log_bytes"] if state else {}
         columns = (*TRAIN_COLUMNS, *self.agent.metric_names)
         self.train_log = CsvLog(run_dir / "train.csv", columns, sizes.get("train"))
@@ -535,10 +545,7 @@ class Run:
         """
         self._refuse_broken_weights()
         self._warn_if_not_saved(self.checkpoints.finish_save)  # the one before
-        state = {
-            "image_shape": list(self.env.image_shape),
-            "action_dim": self.env.spec.action_dim,
-            "proprio_dim": self.env.spec.proprio_dim,
+        state = world_shapes(self.env) | {
             "device": self.hardware.device.type,
             "counters": dataclasses.asdict(self.counters),
             "agent": self.agent.state_dict(),

@@ -53,6 +53,10 @@ def make_numb_world(image_size, action_repeat):
     return GymnasiumWorld(Blind(numb=True), image_size, action_repeat, proprio="arm")
 
 
+def make_bare_world(image_size, action_repeat):
+    return GymnasiumWorld(Blind(), image_size, action_repeat)
+
+
 def make_broken_world(image_size, action_repeat):
     """Its sensor breaks at the second agent step of an episode."""
     world = make_world(image_size, action_repeat)

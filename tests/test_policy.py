@@ -84,6 +84,28 @@ def test_what_has_another_shape_than_what_was_learned_from_is_refused(
         pixelcontrol.load(run_dir).episode()(np.zeros((3, 24, 24), np.uint8), sensed)
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["eval"], "'proprio_dim': 4}, and sensing:make_bare_world now has {"),
+        (
+            ["train", "--frames", "80", "--resume"],
+            "it was saved with proprio_dim 4, and here it is 0; resume with",
+        ),
+    ],
+    ids=["eval", "resume"],
+)
+def test_worlds_that_changed_since_training_are_refused(
+    command: list[str], words: str, sensing_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = tmp_path / "run"
+    shutil.copytree(sensing_dir, changed)
+    config = changed / "config.json"
+    config.write_text(config.read_text().replace("sensing:make_world", "sensing:make_bare_world"))
+    assert main([*command, str(changed)]) != 0
+    assert words in capsys.readouterr().err
+
+
 def test_one_with_proprioception_is_evaluated_filmed_and_exported(
     sensing_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import warnings
 from typing import Any
 
 
@@ -15,7 +16,10 @@ def build_world(name: str, image_size: tuple[int, int], action_repeat: int) -> A
     """
     module_name, _, function = name.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        with warnings.catch_warnings():
+            # dm_control asks for a window while it loads, though nothing may ever be drawn in one
+            warnings.filterwarnings("ignore", message=".*DISPLAY environment variable is missing")
+            module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(f"task {name!r}: {error}; is it on PYTHONPATH?") from error
     factory = getattr(module, function, None)
