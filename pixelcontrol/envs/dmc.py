@@ -77,6 +77,7 @@ class DmcWorld:
         episode_frames: int | None = None,
         *,
         depth: float = 0.0,
+        proprio: str | None = None,
     ) -> None:
         """Wrap an environment.
 
@@ -89,13 +90,23 @@ class DmcWorld:
             action_repeat: frames per agent step.
             episode_frames: frames until the time limit, or None when unknown.
             depth: metres that a fourth channel of each camera shows, or 0 (see `Task`).
+            proprio: entry of the environment's observations whose numbers are the proprioception; scale them to
+                about unit size.
 
         Raises:
-            ValueError: the environment's actions have no bounds to rescale [-1, 1] to.
+            ValueError: the environment's actions have no bounds to rescale [-1, 1] to, or there is no such entry.
         """
         bounds = environment.action_spec()
         if not (np.isfinite(bounds.minimum).all() and np.isfinite(bounds.maximum).all()):
             raise ValueError(f"actions of {environment.task!r} have no finite bounds: {bounds}")
+        self._proprio, self._proprio_dim = proprio, 0
+        if proprio is not None:
+            if proprio not in (seen := environment.observation_spec()):
+                raise ValueError(
+                    f"proprio is {proprio!r}, but observations have only {', '.join(seen) or 'nothing'}"
+                )
+            self._proprio_dim = int(np.prod(seen[proprio].shape))
+        self._observation: Any = None
         self._environment = environment
         self._camera = camera
         self._image_size = image_size
@@ -125,6 +136,7 @@ class DmcWorld:
             payload_dtype="float32" if self.scene else "uint8",
             action_repeat=self._action_repeat,
             episode_frames=self._episode_frames,
+            proprio_dim=self._proprio_dim,
         )
 
     def reset(self, seed: int) -> None:
@@ -135,7 +147,7 @@ class DmcWorld:
         else:
             random = self._environment.task.random
         random.seed(seed)
-        self._environment.reset()
+        self._observation = self._environment.reset().observation
 
     def step(self, action: np.ndarray) -> tuple[float, float, bool]:
         """See `pixelcontrol.types.World`.
@@ -150,6 +162,7 @@ class DmcWorld:
         reward, discount = 0.0, 1.0
         for _ in range(self._action_repeat):
             time_step = self._environment.step(control)
+            self._observation = time_step.observation
             reward += time_step.reward
             discount *= time_step.discount
             if time_step.last():
@@ -168,6 +181,10 @@ class DmcWorld:
             physics = self._environment.physics
             self._opengl = OpenGLRenderer(physics, self._camera, self._image_size, self._depth)
         self._opengl.draw(out)
+
+    def sense(self, out: np.ndarray) -> None:
+        """See `pixelcontrol.types.SensingWorld`."""
+        out[:] = np.ravel(self._observation[self._proprio])
 
     def close(self) -> None:
         """See `pixelcontrol.types.World`."""

@@ -146,7 +146,10 @@ class Countdown:
         return self.spec
 
     def reset(self):
+        import dm_env
+
         self.controls = []
+        return dm_env.restart(observation=None)
 
     def step(self, control):
         import dm_env
@@ -182,6 +185,36 @@ def test_actions_that_are_not_finite_are_refused():
 def test_actions_without_bounds_are_refused():
     with pytest.raises(ValueError, match="no finite bounds"):
         countdown(Countdown(minimum=-np.inf))
+
+
+def sensed(a_world):
+    out = np.zeros(a_world.spec.proprio_dim, np.float32)
+    a_world.sense(out)
+    return out
+
+
+@pytest.mark.parametrize(("entry", "numbers"), [("orientations", 14), ("height", 1)])
+def test_an_entry_of_the_observations_is_sensed(entry, numbers):
+    environment, theirs = load_environment(find_task("walker_walk")), bare("walker_walk", seed=3)
+    ours = DmcWorld(environment, 0, "warp", (8, 8), action_repeat=2, proprio=entry)
+    assert ours.spec.proprio_dim == numbers
+    ours.reset(seed=3)
+    now = theirs.reset()
+    np.testing.assert_array_equal(sensed(ours), np.float32(np.ravel(now.observation[entry])))
+    for action in random_actions(3, 6):
+        ours.step(action)
+        for _ in range(2):
+            now = theirs.step(action)
+        np.testing.assert_array_equal(sensed(ours), np.float32(np.ravel(now.observation[entry])))
+    assert world("walker_walk").spec.proprio_dim == 0
+
+
+def test_what_cannot_be_sensed_is_refused():
+    environment = load_environment(find_task("walker_walk"))
+    with pytest.raises(
+        ValueError, match="proprio is 'smell', but observations have only orientations, height, vel"
+    ):
+        DmcWorld(environment, 0, "warp", (8, 8), action_repeat=2, proprio="smell")
 
 
 def test_manipulation_computes_no_observables_nobody_reads():
