@@ -1,8 +1,8 @@
 """An own robot, from its model to a policy: a box with one arm learns from pixels to crawl.
 
     cd examples
-    pixelcontrol train crawler:make_world --preset quick --frames 30_000 --out crawler
-    pixelcontrol play crawler --video crawler.mp4
+    pixelcontrol train crawler:make_world --preset quick --frames 30_000 --out ../runs/crawler
+    pixelcontrol play ../runs/crawler --video crawler.mp4
 
 All that is particular to the robot is in this file: its model for MuJoCo, how an episode begins, and what
 is rewarded. Copy it, and put your own in their places.

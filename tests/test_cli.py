@@ -101,7 +101,8 @@ def test_a_finished_run_can_be_evaluated_and_filmed(
 
 
 def test_a_run_may_see_through_two_cameras_and_their_distances(tmp_path: Path) -> None:
-    choices = ["--camera", "0,back", "--depth", "8", "--out", str(tmp_path / "run")]
+    # few agent steps in an episode: two cameras take their time
+    choices = ["--camera", "0,back", "--depth", "8", "--action-repeat", "20", "--out", str(tmp_path / "run")]
     assert main(["train", "cheetah_run", *TINY_RUN[2:], *choices]) == 0
     assert load(tmp_path / "run")(np.zeros((24, 24, 24), np.uint8)).shape == (6,)
     assert main(["play", str(tmp_path / "run"), "--video", str(tmp_path / "film.gif")]) == 0
