@@ -392,7 +392,7 @@ def test_on_another_machine_a_run_keeps_what_auto_came_to(
     assert (resumed.loop.envs, resumed.loop.precision) == (3, "fp32")
 
     load = Checkpoints.load
-    monkeypatch.setattr(Checkpoints, "load", lambda self, replay: load(self, replay) | {"device": "cuda"})
+    monkeypatch.setattr(Checkpoints, "load", lambda *given: load(*given) | {"device": "cuda"})
     train(
         dataclasses.replace(resumed, loop=dataclasses.replace(resumed.loop, frames=600)),
         tmp_path,
