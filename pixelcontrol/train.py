@@ -464,8 +464,8 @@ class Run:
             remedy = f"a lower {self._learning_rates()}" if penalised else "--saturation-penalty 0.01"
             self.progress.say(
                 "warning: every action of this evaluation was the same, at its bounds. Unless that is best here, "
-                "the actor is saturated: tanh has hardly a gradient there, so it comes back late or never. Begin anew "
-                f"with {remedy}"
+                "the actor is saturated: tanh has hardly a gradient there, so it comes back late or never. "
+                f"Begin anew with {remedy}"
             )
         self.pictures = self.artist.submit(self._draw, outcome.video)
 
