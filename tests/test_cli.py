@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 from pixelcontrol.cli import VERBS, main
+from pixelcontrol.envs.render import gl
 from pixelcontrol.policy import load
+
+# One test draws with OpenGL, after others may have loaded dm_control without.
+gl.choose_opengl()
 
 TINY_RUN = (  # noqa: SIM905
     "train toy_reach --frames 200 --envs 2 --workers 1 --image-size 24 --batch-size 4 --hidden-dim 8 "

@@ -9,11 +9,7 @@ import pytest
 
 from pixelcontrol.cli import main
 from pixelcontrol.envs.dmc import DmcWorld
-from pixelcontrol.envs.render import gl
 from pixelcontrol.envs.user import build_world
-
-# The example imports dm_control, and tests after these draw with it.
-gl.choose_opengl()
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
