@@ -589,7 +589,7 @@ print(last_saved, torn)
 
 def test_fifty_kills_at_random_moments_of_saving_lose_nothing_that_was_saved(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SAVE_UNTIL_KILLED, str(tmp_path), str(Path(__file__).parent)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=550, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     last_saved, torn = map(int, done.stdout.split())
     assert last_saved > 20

@@ -20,13 +20,13 @@ def _from_their_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXAMPLES)
 
 
-def crawl(world: DmcWorld, seed: int, speed: float) -> float:
-    """Return what a round of the arm every `speed` seconds is rewarded with; 0 stands still."""
+def crawl(world: DmcWorld, seed: int, period: float) -> float:
+    """Return what a round of the arm every `period` seconds is rewarded with; 0 stands still."""
     world.reset(seed)
     total, last, step = 0.0, False, 0
     while not last:
-        angle = 2.0 * np.pi * step * 0.08 / speed if speed else 0.0
-        action = np.sign([np.sin(angle), np.sin(angle + 1.5 * np.pi)]) if speed else np.zeros(2)
+        angle = 2.0 * np.pi * step * 0.08 / period if period else 0.0
+        action = np.sign([np.sin(angle), np.sin(angle + 1.5 * np.pi)]) if period else np.zeros(2)
         reward, _, last = world.step(action.astype(np.float32))
         total += reward
         step += 1
