@@ -13,6 +13,7 @@ from pixelcontrol.networks import (
     StochasticActor,
     TwinCritic,
     TwinLinear,
+    Value,
     compute_dtype,
     condense,
     ema_update,
@@ -294,6 +295,20 @@ def test_weights_rounded_together_are_those_that_autocast_rounds():
     for gradient, same in zip(gradients, same_gradients, strict=True):
         assert gradient.dtype == same.dtype == torch.float32
         assert torch.equal(gradient, same)
+
+
+def test_values_are_finer_than_bf16():
+    """Near 200 bf16 knows whole numbers only."""
+    critic, head = TwinCritic(36, 2, 5, 8), nn.Sequential(nn.Linear(3, 4), Value(4))
+    told = torch.tensor([200.3, -150.7])
+    for last, bias in ((critic.twins[-1], told[:, None, None]), (head[-1], told[:1])):
+        nn.init.zeros_(last.weight)
+        last.bias.data = bias
+    with bf16():
+        for function in (critic, *rounded(critic)):
+            assert torch.equal(function(torch.randn(6, 36), torch.rand(6, 2)), told[:, None].expand(2, 6))
+        for function in (head, *rounded(head)):
+            assert torch.equal(function(torch.randn(4, 5, 3)), told[0].expand(4, 5))
 
 
 def test_every_network_gets_its_own_weights():

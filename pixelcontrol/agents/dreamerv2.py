@@ -50,7 +50,7 @@ from pixelcontrol.agents.rssm import (
 )
 from pixelcontrol.distributions import gumbel_noise, truncated_normal
 from pixelcontrol.machine import to_device
-from pixelcontrol.networks import load_state, rounded, save_state
+from pixelcontrol.networks import Value, load_state, rounded, save_state
 from pixelcontrol.returns import lambda_return
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Sequences, TimeStep, Update
@@ -167,11 +167,13 @@ class DreamerV2:
         self.prior = LatentHead(s.deter_dim, s.model_dim, *self.latent_shape)
         self.posterior = LatentHead(s.deter_dim + self.encoder.feature_count, s.model_dim, *self.latent_shape)
         self.decoder = ImageDecoder(features, channels, s.conv_depth)
-        self.reward = dense(features, s.head_dim, 1)
-        self.actor = dense(features, s.head_dim, 2 * action_dim)
-        self.critic = dense(features, s.head_dim, 1)
+        self.reward = dense(features, s.head_dim, Value(s.head_dim))
+        self.actor = dense(features, s.head_dim, nn.Linear(s.head_dim, 2 * action_dim))
+        self.critic = dense(features, s.head_dim, Value(s.head_dim))
         # from features to the logit of not being at a true end; none or one
-        self.survival = nn.ModuleList([dense(features, s.head_dim, 1)] if s.foresee_ends else [])
+        self.survival = nn.ModuleList(
+            [dense(features, s.head_dim, Value(s.head_dim))] if s.foresee_ends else []
+        )
         weights = torch.Generator().manual_seed(seed)
         for network in (*self.model(), self.actor, self.critic):
             initialise_glorot(network, weights)
@@ -288,10 +290,10 @@ class DreamerV2:
         # minus the log-likelihoods of normal distributions with variance 1, but for a constant
         wrong = decoder(features) - centred(batch.image.flatten(0, 1))
         image_loss = 0.5 * wrong.square().sum(dim=(1, 2, 3)).mean()
-        reward_loss = 0.5 * (scalar(reward(features)) - batch.reward.flatten()).square().mean()
+        reward_loss = 0.5 * (reward(features) - batch.reward.flatten()).square().mean()
         losses = {"image_loss": image_loss, "reward_loss": reward_loss, "kl_loss": kl_loss}
         for head in survival:
-            logit = scalar(head(features))
+            logit = head(features)
             losses["ending_loss"] = F.binary_cross_entropy_with_logits(logit, batch.discount.flatten())
         self._step(self.model_optimiser, torch.stack(list(losses.values())).sum())
         return features.detach(), {name: loss.detach() for name, loss in losses.items()}
@@ -315,11 +317,11 @@ class DreamerV2:
             return action
 
         features = imagine(transition, prior, policy, self.split(start), noise)
-        expected = scalar(reward(features[:-1]))
+        expected = reward(features[:-1])
         discount = torch.full_like(expected, s.imagined_discount)
         for head in survival:
-            discount = discount * scalar(head(features[:-1])).sigmoid()
-        target = lambda_return(expected, scalar(slow_critic(features)), discount, s.return_lambda)
+            discount = discount * head(features[:-1]).sigmoid()
+        target = lambda_return(expected, slow_critic(features), discount, s.return_lambda)
         # how much of each state is left after the discounts on the way there
         passed = torch.cat([torch.ones_like(discount[:1]), discount[:-1].detach()])
         weight = passed.cumprod(dim=0)
@@ -328,7 +330,7 @@ class DreamerV2:
         self._step(self.actor_optimiser, actor_loss)
 
         (critic,) = rounded(self.critic)
-        value = scalar(critic(features[:-1].detach()))
+        value = critic(features[:-1].detach())
         critic_loss = 0.5 * (weight * (value - target.detach()).square()).mean()
         self._step(self.critic_optimiser, critic_loss)
         self._copy_critic()
@@ -375,11 +377,6 @@ def policy_of(
     """Return mean, in [-1, 1], and standard deviation, in [0.1, 2.1], of the normal that is then truncated."""
     mean, std = raw.float().chunk(2, dim=-1)
     return mean.tanh(), 2.0 * (0.5 * std).sigmoid() + 0.1
-
-
-def scalar(raw: Float[Tensor, "*batch 1"]) -> Float32[Tensor, " *batch"]:
-    """Return what a head with one output says, in float32."""
-    return raw.squeeze(-1).float()
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -44,12 +44,12 @@ def initialise_glorot(module: nn.Module, generator: torch.Generator) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def dense(inputs: int, hidden_dim: int, outputs: int, hidden_layers: int = 4) -> nn.Sequential:
-    """Hidden ELU layers of equal width: the reward head, the actor, the critic."""
+def dense(inputs: int, hidden_dim: int, last: nn.Module, hidden_layers: int = 4) -> nn.Sequential:
+    """Hidden ELU layers of equal width before a last layer: the reward head, the actor, the critic."""
     layers: list[nn.Module] = []
     for before in (inputs, *[hidden_dim] * (hidden_layers - 1)):
         layers += [nn.Linear(before, hidden_dim), nn.ELU()]
-    return nn.Sequential(*layers, nn.Linear(hidden_dim, outputs))
+    return nn.Sequential(*layers, last)
 
 
 def centred(
@@ -136,7 +136,7 @@ class LatentHead(nn.Module):
 
     def __init__(self, inputs: int, hidden_dim: int, groups: int, classes: int) -> None:
         super().__init__()
-        self.layers = dense(inputs, hidden_dim, groups * classes, hidden_layers=1)
+        self.layers = dense(inputs, hidden_dim, nn.Linear(hidden_dim, groups * classes), hidden_layers=1)
         self.groups, self.classes = groups, classes
 
     def forward(self, known: Float[Tensor, "*batch inputs"]) -> Float32[Tensor, "*batch groups classes"]:
