@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,30 @@ def test_the_last_ablation_is_drqv2() -> None:
     for task in PAPER_TASKS:
         last, paper = resolve(task.name, preset="ablation-d")[0], resolve(task.name)[0]
         assert dataclasses.replace(last, preset="paper") == paper
+
+
+def test_no_two_ablations_are_one() -> None:
+    """Also where DrQ-v2 itself has one-step returns (walker) or a small replay (quadruped_run)."""
+    names = [f"ablation-{row}" for row in "abcd"]
+    for task in PAPER_TASKS:
+        runs = [resolve(task.name, preset=name)[0] for name in names]
+        for run, other in combinations(runs, 2):
+            assert dataclasses.replace(run, preset=other.preset) != other, (
+                task.name,
+                run.preset,
+                other.preset,
+            )
+        assert [run.loop.n_step for run in runs[:3]] == [1, 3, 3]
+        assert [run.loop.replay_capacity for run in runs[:3]] == [100_000, 100_000, 1_000_000]
+
+
+def test_curl_learns_the_cheetah_slowly() -> None:
+    for preset in ("author", "paper"):
+        rates = [
+            resolve(task, "curl", preset)[0].agent_settings.learning_rate
+            for task in ("cheetah_run", "walker_walk")
+        ]
+        assert rates == [2e-4, 1e-3]
 
 
 @pytest.mark.parametrize("agent", ["sac", "curl"])

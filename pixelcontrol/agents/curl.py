@@ -171,6 +171,8 @@ class CURL:
         load_state(self._parts(), self.generator, state)
 
 
+LEARNING_RATE = {"cheetah": 2e-4, "other": 1e-3}
+
 PRESETS: dict[str, dict[str, Any]] = {
     # CURL's paper, table 3.
     "author": SOFT_LOOP
@@ -180,9 +182,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 512,  # the code's default is 32
         "replay_capacity": 100_000,
         "image_size": 100,
-        "learning_rate": {"cheetah": 2e-4, "other": 1e-3},
+        "learning_rate": LEARNING_RATE,
     },
     # See `sac.PRESETS`.
-    "paper": SOFT_LOOP | {"replay_capacity": 100_000, "image_size": 100, "seed_frames": 2_000},
+    "paper": SOFT_LOOP
+    | {
+        "replay_capacity": 100_000,
+        "image_size": 100,
+        "seed_frames": 2_000,
+        "learning_rate": LEARNING_RATE,
+    },
     "quick": SOFT_LOOP | QUICK | {"image_size": 56, "crop_size": 48},  # the author's share, in even numbers
 }

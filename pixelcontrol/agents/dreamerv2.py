@@ -93,7 +93,7 @@ class DreamerV2Settings:
     entropy_weight: float = setting(1e-4, "weight of the policy's entropy", "code", low=0.0)
     target_every_updates: int = setting(100, "updates after which the slow critic is copied", "code", low=1)
     exploration_steps: int = setting(
-        5_000, "agent steps with uniformly random actions at the start", "code", low=0
+        2_500, "agent steps with uniformly random actions at the start", "code: prefill", low=0
     )
 
 
@@ -381,13 +381,13 @@ def policy_of(
 
 PRESETS: dict[str, dict[str, Any]] = {
     # The official code of June 2021: batches of 50 sequences of 50 agent steps, an update every five agent steps,
-    # and a hundred at once at the start.
+    # and 101 at once at the start: one that builds its variables, and a hundred more.
     "paper": {
         "image_size": IMAGE_SIZE,
         "frame_stack": 1,
         "replay_capacity": 2_000_000,
-        "seed_frames": 10_000,
-        "catch_up_updates": 100,
+        "seed_frames": 5_000,
+        "catch_up_updates": 101,
         "batch_size": 50,
         "update_every_agent_steps": 5,
     },

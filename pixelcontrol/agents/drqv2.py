@@ -226,12 +226,13 @@ class DrQV2:
 # Overrides of the defaults, which are Table 2, and of the deviations that belong to a task.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    # Figure 9, row by row; each keeps what the rows above it chose. Row b also shows n_step 1 and 5, row c a
+    # Figure 9, row by row; each keeps what the rows above it chose, also on tasks for which DrQ-v2 itself has
+    # another n_step or capacity, but the last, which is DrQ-v2. Row b also shows n_step 1 and 5, row c a
     # replay of 100,000, row d a constant noise of 0.2: the preset of the row above. The paper does not state batch
     # size, learning rate and update ratio of its rows; these have DrQ-v2's.
     "ablation-a": {"n_step": 1, "replay_capacity": 100_000, "stddev_initial": 0.2, "stddev_final": 0.2},
-    "ablation-b": {"replay_capacity": 100_000, "stddev_initial": 0.2, "stddev_final": 0.2},
-    "ablation-c": {"stddev_initial": 0.2, "stddev_final": 0.2},
+    "ablation-b": {"n_step": 3, "replay_capacity": 100_000, "stddev_initial": 0.2, "stddev_final": 0.2},
+    "ablation-c": {"n_step": 3, "replay_capacity": 1_000_000, "stddev_initial": 0.2, "stddev_final": 0.2},
     "ablation-d": {},
     # A body that learns to run on two CPU cores while one has a coffee: the same algorithm, smaller, with rates to
     # match. Found by the trials in LOG.md.

@@ -87,7 +87,9 @@ def test_a_step_of_the_gru_by_hand():
 
 def test_a_head_has_four_hidden_layers():
     widths = [
-        (layer.in_features, layer.out_features) for layer in dense(5, 7, nn.Linear(7, 2)) if isinstance(layer, nn.Linear)
+        (layer.in_features, layer.out_features)
+        for layer in dense(5, 7, nn.Linear(7, 2))
+        if isinstance(layer, nn.Linear)
     ]
     assert widths == [(5, 7), (7, 7), (7, 7), (7, 7), (7, 2)]
 
