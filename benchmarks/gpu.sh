@@ -6,42 +6,51 @@
 #   benchmarks/gpu.sh speed [FLAGS]      every row of the table of speeds; FLAGS go to each `pixelcontrol bench`
 #   benchmarks/gpu.sh learn OUT [FLAGS]  two seeds of five tasks; stopped by anything, the same words go on
 #
-# Without a GPU the first part skips its tests, and the others run on the CPU.
-set -euo pipefail
+# Without a GPU the first part skips its tests, and the others run on the CPU. GPU time is dear: each step has at most
+# LIMIT seconds (300), and one that fails or takes longer is named and followed by the next; then the exit status is 1.
+set -uo pipefail
 cd "$(dirname "$0")/.."
 part=${1:?check, forms, speed or learn}
 shift
-pixelcontrol() { python3 -m pixelcontrol "$@"; }
+export PYTHONUNBUFFERED=1
+status=0
+try() {
+  timeout "${LIMIT:-300}" "$@" || { echo "ended with status $?: $*"; status=1; }
+}
+bench() { try python3 -m pixelcontrol bench "$@"; }
 
 case $part in
 check)
-  python3 -m pytest tests/test_gpu.py tests/test_learner.py tests/test_storage.py
-  python3 -m pytest tests/test_train.py -k bit_for_bit
+  # the captured update first: all else rests on it
+  try python3 -m pytest tests/test_learner.py
+  try python3 -m pytest tests/test_storage.py tests/test_gpu.py
+  try python3 -m pytest tests/test_train.py -k bit_for_bit
   ;;
 forms)
   # a process each: a capture that fails can spoil those after it
-  for form in first_layer second_layer observations casts twins trunk encoder; do
-    python3 benchmarks/forms.py $form "$@"
+  for form in second_layer observations first_layer casts twins trunk encoder; do
+    try python3 benchmarks/forms.py $form "$@"
   done
   ;;
 speed)
-  for agent in drqv2 sac curl drq dreamerv2; do pixelcontrol bench update --agent $agent "$@"; done
-  for precision in fp32 tf32; do
-    pixelcontrol bench update --precision $precision "$@" || echo "$precision: not on this device"
-  done
-  for task in walker_walk humanoid_walk; do pixelcontrol bench update $task "$@"; done # batch 512; feature dim 100
-  pixelcontrol bench replay --replay-capacity 1e6 "$@"
-  for task in cheetah_run humanoid_walk; do pixelcontrol bench env $task --envs 16 "$@"; done
-  pixelcontrol bench env --envs 8 --renderer opengl "$@" || echo "opengl: not on this machine"
-  pixelcontrol bench train --frames 40_000 "$@"
-  pixelcontrol bench seeds --frames 100_000 "$@"
+  bench update "$@"
+  bench train --frames 20_000 --replay-capacity 1e5 "$@"
+  for task in cheetah_run humanoid_walk; do bench env $task --envs 16 "$@"; done
+  bench replay --replay-capacity 1e6 "$@"
+  for task in walker_walk humanoid_walk; do bench update $task "$@"; done # batch 512; feature dim 100
+  for precision in fp32 tf32; do bench update --precision $precision "$@"; done
+  for agent in sac curl drq dreamerv2; do bench update --agent $agent "$@"; done
+  bench env --envs 8 --renderer opengl "$@"
+  bench seeds --frames 20_000 --replay-capacity 1e5 "$@"
   ;;
 learn)
-  pixelcontrol sweep --tasks cartpole_swingup walker_walk finger_spin cup_catch cheetah_run --seeds 1-2 \
+  python3 -m pixelcontrol sweep --tasks cartpole_swingup walker_walk finger_spin cup_catch cheetah_run --seeds 1-2 \
     --out "$1" --frames 1_000_000 --eval-every-frames 20_000 "${@:2}"
+  status=$?
   ;;
 *)
   echo "$part is none of check, forms, speed, learn" >&2
-  exit 2
+  status=2
   ;;
 esac
+exit $status

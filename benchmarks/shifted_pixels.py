@@ -12,7 +12,6 @@ import warp as wp
 from torch import Tensor
 
 wp.config.log_level = wp.LOG_ERROR
-wp.init()
 
 
 @wp.kernel(enable_backward=False)

@@ -233,7 +233,8 @@ def _stepper(env: Env, config: Config) -> Callable[[], object]:
 def bench_train(config: Config, hardware: Hardware) -> None:
     """Time a whole run from the end of its warm-up on, and say which part of the loop the time went to.
 
-    Without its checkpoints. The plain form is the paper's loop, with one world, eager and in fp32.
+    Without its checkpoints. The plain form is the paper's loop, with one world, eager and in fp32, for a tenth of
+    the frames.
     """
     rate, parts = _train(config, hardware, plain=False)
     print(f"train   {config.task}, {hardware.envs} worlds: {rate:.1f} frames/s", flush=True)
@@ -245,14 +246,16 @@ def bench_train(config: Config, hardware: Hardware) -> None:
     if hardware.device.type == "cuda":
         memory += f", {torch.cuda.max_memory_reserved() / 1e9:.2f} GB of GPU memory"
     print(f"train   {memory}", flush=True)
-    plain, _ = _train(config, dataclasses.replace(hardware, precision="fp32", envs=1, workers=1), plain=True)
+    slow = dataclasses.replace(hardware, precision="fp32", envs=1, workers=1)
+    fewer = dataclasses.replace(config.loop, frames=config.loop.frames // 10)
+    plain, _ = _train(dataclasses.replace(config, loop=fewer), slow, plain=True)
     print(f"train   {rate / plain:.1f} times as fast as one world, eager fp32 ({plain:.1f} frames/s)")
 
 
 def _train(config: Config, hardware: Hardware, *, plain: bool) -> tuple[float, dict[str, float]]:
     """Return the frames/s of a run after its first tenth, and the share of time of each part of the loop.
 
-    The shares are of as many frames more: to know a part's time is to wait for its end.
+    The shares are of as many frames more, since to know a part's time is to wait for its end; none of a plain run.
     """
     repeat = config.loop.action_repeat
     warm_up = config.loop.seed_frames + config.loop.frames // 10 // repeat * repeat
@@ -293,6 +296,8 @@ def _train(config: Config, hardware: Hardware, *, plain: bool) -> tuple[float, d
             first_frame = run.frame
             seconds = seconds_until(warm_up + config.loop.frames)
             rate = (run.frame - first_frame) / seconds
+            if plain:
+                return rate, {}
             timed(run.learner, "update", "learn")
             timed(run.agent, "act", "act")
             timed(run.env, "send", "send actions")

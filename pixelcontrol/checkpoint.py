@@ -44,6 +44,7 @@ from torch import Tensor
 
 from pixelcontrol import __version__
 from pixelcontrol.errors import RunError
+from pixelcontrol.rundir import sync_directory
 from pixelcontrol.storage import available_ram_bytes
 from pixelcontrol.types import Replay
 
@@ -85,7 +86,6 @@ class CheckpointError(RunError):
 
     def __init__(self, path: Path, reason: str, remedy: str) -> None:
         super().__init__(f"{path}: {reason}; {remedy}")
-        self.path, self.reason, self.remedy = path, reason, remedy
 
 
 class CheckpointNotSaved(RunError):
@@ -181,7 +181,7 @@ class Checkpoints:
         with self._given_up_if_the_disk_fails(generation):
             if not self.directory.exists():
                 self.directory.mkdir()
-                _sync_directory(self.directory.parent)
+                sync_directory(self.directory.parent)
             self._remove_unfinished(generation)
             images = () if replay is None else self._write_images(generation, replay)
             state_file = self._write(f"{generation:08d}-state.pt", buffer.getbuffer())
@@ -276,9 +276,9 @@ class Checkpoints:
             name = _manifest_name(generation)
             content = _sealed({"format": FORMAT, "pixelcontrol": __version__, **asdict(manifest)})
             self._synced(self._write(f"{name}.tmp", memoryview(content)))
-            _sync_directory(self.directory)
+            sync_directory(self.directory)
             (self.directory / f"{name}.tmp").rename(self.directory / name)
-            _sync_directory(self.directory)
+            sync_directory(self.directory)
         kept = manifest.names() | (self._newest.names() if self._newest else set())
         self._newest, self._images = manifest, manifest.images
         with suppress(OSError):  # the checkpoint stands; the next save removes what stays now
@@ -442,15 +442,6 @@ def _checked_file(name: str, size: int, sha256: str) -> _File:
     if not OUR_FILES.fullmatch(name) or not isinstance(size, int):
         raise ValueError(name)
     return _File(name, size, sha256)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make renames and new names in `directory` survive a power failure."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _require_loadable(value: Any, where: str) -> None:

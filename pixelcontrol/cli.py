@@ -10,6 +10,7 @@ import difflib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import Field, replace
 from datetime import datetime
 from pathlib import Path
@@ -47,10 +48,24 @@ class Parser(argparse.ArgumentParser):
 
 def number(text: str) -> int:
     """Read a whole number as people type it: 1000000, 1_000_000 or 1e6."""
-    value = float(text.replace("_", ""))
-    if value != int(value):
-        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
-    return int(value)
+    try:
+        value = float(text.replace("_", ""))
+        if value == int(value):
+            return int(value)
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers that are not below `low`."""
+
+    def read(text: str) -> int:
+        if (value := number(text)) < low:
+            raise argparse.ArgumentTypeError(f"must be at least {low}, got {text!r}")
+        return value
+
+    return read
 
 
 def truth(text: str) -> bool:
@@ -140,7 +155,8 @@ def train(arguments: list[str]) -> int:
         "--resume",
         type=Path,
         metavar="RUN",
-        help="continue this run; with --frames, to more frames than it was to have",
+        help="continue this run; with --frames, to more frames than it was to have; on another machine with "
+        "another --device, --precision or --workers",
         default=argparse.SUPPRESS,
     )
     parser.add_argument("--out", type=Path, help="run directory", default=argparse.SUPPRESS)
@@ -151,14 +167,15 @@ def train(arguments: list[str]) -> int:
     given = vars(parser.parse_strictly(arguments))
     overrides = {name: given[name] for name in given.keys() & fields.keys()}
 
-    from pixelcontrol.train import choose_hardware
     from pixelcontrol.train import train as run_training
 
     if "resume" in given:
         run_dir = given["resume"]
         config = read_config(run_dir)
         strange = [word for word in ("task", "agent", "preset", "out") if word in given]
-        if changed := strange + sorted(overrides.keys() - {"keep_replay", "frames"}):
+        # what another machine may ask for, and what the run's end is
+        movable = {"device", "precision", "workers", "keep_replay", "frames"}
+        if changed := strange + sorted(overrides.keys() - movable):
             raise ValueError(
                 f"--resume continues a run with its own settings, but {', '.join(changed)} was given; "
                 "leave it out, or start a new run"
@@ -189,7 +206,6 @@ def train(arguments: list[str]) -> int:
             raise ValueError(
                 f"{run_dir} already holds a run; continue it with --resume {run_dir}, or choose another --out"
             )
-    choose_hardware(config)
     run_training(config, run_dir, resume="resume" in given)
     return 0
 
@@ -201,14 +217,14 @@ def evaluate(arguments: list[str]) -> int:
 
     parser = Parser(prog="pixelcontrol eval", description="Evaluate a run's last checkpoint.")
     parser.add_argument("run", type=Path, help="run directory")
-    parser.add_argument("--episodes", type=number, default=10, help="how many")
+    parser.add_argument("--episodes", type=at_least(1), default=10, help="how many")
     parser.add_argument("--renderer", default=None, help="warp or opengl; the run's own when left out")
-    parser.add_argument("--seed", type=int, default=None, help="of the episodes; the run's own when left out")
+    parser.add_argument(
+        "--seed", type=at_least(0), default=None, help="of the episodes; the run's own when left out"
+    )
     given = parser.parse_strictly(arguments)
     if given.renderer not in (None, *RENDERERS):
         raise ValueError(unknown("--renderer", given.renderer, RENDERERS))
-    if given.episodes < 1:
-        raise ValueError(f"--episodes is {given.episodes}, but must be at least 1")
     from pixelcontrol.policy import load
 
     policy = load(given.run)
@@ -229,7 +245,9 @@ def play(arguments: list[str]) -> int:
     parser = Parser(prog="pixelcontrol play", description="Film one episode of a run's last checkpoint.")
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("--video", type=Path, default=Path("play.mp4"), help="file to write: .mp4 or .gif")
-    parser.add_argument("--seed", type=int, default=None, help="of the episode; the run's own when left out")
+    parser.add_argument(
+        "--seed", type=at_least(0), default=None, help="of the episode; the run's own when left out"
+    )
     given = parser.parse_strictly(arguments)
     if given.video.suffix not in (".mp4", ".gif"):
         raise ValueError(f"--video is {given.video}, but must end in .mp4 or .gif")
@@ -310,7 +328,7 @@ def bench(arguments: list[str]) -> int:
     parser.add_argument("task", nargs="?", default="cheetah_run", help="a name from `pixelcontrol tasks`")
     parser.add_argument("--agent", default="drqv2", help="whose update")
     parser.add_argument(
-        "--repeats", type=number, default=30, help="timed calls, after a few that do not count"
+        "--repeats", type=at_least(1), default=30, help="timed calls, after a few that do not count"
     )
     parser.add_argument("--preset", default="paper", help="of the agent")
     parser.add_argument(
@@ -349,8 +367,8 @@ def compare_renderers(arguments: list[str]) -> int:
         "table, and write TASK.png: three states as OpenGL, warp, and their difference times 4.",
     )
     parser.add_argument("tasks", nargs="+", help="dm_control's tasks by name, or easy, medium, hard, all")
-    parser.add_argument("--states", type=number, default=200, help="how many of each task")
-    parser.add_argument("--image-size", type=number, default=84, help="height and width, pixels")
+    parser.add_argument("--states", type=at_least(1), default=200, help="how many of each task")
+    parser.add_argument("--image-size", type=at_least(8), default=84, help="height and width, pixels")
     parser.add_argument("--out", type=Path, default=Path("renderers"), help="folder for the pictures")
     given = parser.parse_strictly(arguments)
     from pixelcontrol.envs.render.compare import TABLE_HEAD, compare
@@ -377,13 +395,16 @@ def sweep(arguments: list[str]) -> int:
     parser.add_argument("--agents", nargs="+", default=["drqv2"], help="names, each alone or as agent:preset")
     parser.add_argument("--seeds", default="1-3", help="such as 1-3 or 0,4,7")
     parser.add_argument("--out", type=Path, required=True, help="directory of the run directories")
-    parser.add_argument("--jobs", type=number, default=0, help="runs at a time; 0 takes what fits")
+    parser.add_argument("--jobs", type=at_least(0), default=0, help="runs at a time; 0 takes what fits")
     parser.add_argument("--ray", metavar="ADDRESS|local", default=None, help="run on a Ray cluster")
     parser.add_argument("--cpus-per-run", type=float, default=2.0, help="cores that Ray keeps for a run")
     parser.add_argument("--gpus-per-run", type=float, default=0.0, help="GPUs that Ray keeps for a run")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
-    fields = {name: item for agent in AGENTS for name, item in setting_fields(agent).items()}
-    group = parser.add_argument_group("settings for all runs")
+    # DrQ-v2 last, so that where several agents have a setting its default is shown
+    fields = {name: item for agent in reversed(AGENTS) for name, item in setting_fields(agent).items()}
+    group = parser.add_argument_group(
+        "settings for all runs (defaults are DrQ-v2's where it has the setting)"
+    )
     for item in fields.values():
         _add_setting(group, item)
     given = vars(parser.parse_strictly(arguments))
@@ -475,3 +496,5 @@ def main(arguments: list[str] | None = None) -> int:
     except (RunError, FloatingPointError, OSError) as error:
         print(f"pixelcontrol {arguments[0]}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT

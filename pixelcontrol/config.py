@@ -7,7 +7,6 @@ A value is taken from the first of these that names it: the command line; the pr
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pixelcontrol.agents import curl, dreamerv2, drq, drqv2, sac
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.tasks import Task, find_task
 from pixelcontrol.learner import PRECISIONS
+from pixelcontrol.rundir import read_json, write_json
 from pixelcontrol.settings import check, flag, setting, unknown
 from pixelcontrol.storage import RESERVE_BYTES
 from pixelcontrol.types import Agent
@@ -53,7 +53,9 @@ DEVICES = ("auto", "cpu", "cuda")
 class LoopSettings:
     """What can be chosen about worlds, replay and training loop, whatever the agent."""
 
-    frames: int = setting(0, "environment frames to train; 0 takes the task's own", "Table 1", low=0)
+    frames: int = setting(
+        0, "environment frames to train; 0 takes the preset's, else the task's", "Table 1", low=0
+    )
     envs: int = setting(
         0, "worlds stepped together; 0 takes 1 on a CPU, 16 on a GPU; 1 is the paper's loop", "ours", low=0
     )
@@ -199,8 +201,12 @@ def read_config(run_dir: Path) -> Config:
     path = run_dir / "config.json"
     if not path.exists():
         raise ValueError(f"{run_dir} holds no run: there is no {path}")
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = read_json(path)
+    if missing := {"agent", "task", "preset", "seed", "settings"} - stored.keys():
+        raise ValueError(f"{path} is not of a run: it lacks {', '.join(sorted(missing))}")
     agent = stored["agent"]
+    if agent not in AGENTS:
+        raise ValueError(f"{path}: {unknown('agent', agent, AGENTS)}")
     fields = setting_fields(agent)
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in stored["settings"].items()
@@ -220,16 +226,9 @@ def read_config(run_dir: Path) -> Config:
     )
 
 
-def save_config(run_dir: Path, content: Mapping[str, Any]) -> None:
-    """Write `config.json` as a whole or not at all."""
-    temporary = run_dir / "config.json.tmp"
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(run_dir / "config.json")
-
-
 def lengthen(run_dir: Path, frames: int) -> None:
     """Let a run have so many frames, if it was to have others."""
-    content = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
+    content = read_json(run_dir / "config.json")
     if content["frames"] != frames:
         content["frames"] = content["settings"]["frames"] = frames
-        save_config(run_dir, content)
+        write_json(run_dir / "config.json", content)

@@ -66,10 +66,27 @@ def _try_renderer(renderer: RendererName, folder: Path | None) -> bool:
     if renderer == "opengl":
         try:
             print(f"opengl       {gl.choose_opengl()}")
-        except RuntimeError as error:
+        except gl.NoOpenGL as error:
             print(f"opengl       not available: {error}")
             return False
     device = str(machine.choose_device("auto"))
+    try:
+        milliseconds, image = _time_images(renderer, device)
+    except Exception as error:  # noqa: BLE001  whatever is wrong is a finding
+        print(f"{renderer:12s} does not draw: {type(error).__name__}: {error}")
+        return False
+    print(
+        f"{renderer:12s} works: {milliseconds:.1f} ms per agent step of {TEST_TASK}, image included, on {device}"
+    )
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        imageio.imwrite(folder / f"{renderer}.png", image)
+        print(f"             test image: {folder / f'{renderer}.png'}")
+    return True
+
+
+def _time_images(renderer: RendererName, device: str) -> tuple[float, np.ndarray]:
+    """Return the milliseconds of an agent step, image included, and the last image, colours last."""
     env = make_env(
         find_task(TEST_TASK), num_worlds=1, num_workers=0, renderer=renderer, device=device, seed=0, stream=0
     )
@@ -79,17 +96,11 @@ def _try_renderer(renderer: RendererName, folder: Path | None) -> bool:
         for _ in range(TIMED_IMAGES):
             env.send(np.zeros((1, env.spec.action_dim), dtype=np.float32))
             step = env.receive()
-        milliseconds = (time.perf_counter() - started) / TIMED_IMAGES * 1e3
+        return (time.perf_counter() - started) / TIMED_IMAGES * 1e3, step.image[0].permute(
+            1, 2, 0
+        ).cpu().numpy()
     finally:
         env.close()
-    print(
-        f"{renderer:12s} works: {milliseconds:.1f} ms per agent step of {TEST_TASK}, image included, on {device}"
-    )
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        imageio.imwrite(folder / f"{renderer}.png", step.image[0].permute(1, 2, 0).cpu().numpy())
-        print(f"             test image: {folder / f'{renderer}.png'}")
-    return True
 
 
 def _try_video() -> bool:

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ IMAGES_PER_SECOND = 30
 
 
 class CsvLog:
-    """Appends rows to a CSV file, each on disk before the next begins."""
+    """Appends rows to a CSV file, each handed to the system before the next begins."""
 
     def __init__(self, path: Path, columns: Sequence[str], keep_bytes: int | None = None) -> None:
         """Start a new file with a header, or continue after its first `keep_bytes` bytes."""
@@ -73,7 +74,8 @@ class EventLog:
         """Start a new file in `directory`; TensorBoard then ignores older ones from frame `begin_at` on."""
         directory.mkdir(exist_ok=True)
         # Read in the order of their names, which no clock may change.
-        name = f"events.out.tfevents.{len(list(directory.iterdir())):010d}"
+        numbers = [int(path.name.rpartition(".")[2]) for path in directory.glob("events.out.tfevents.*")]
+        name = f"events.out.tfevents.{max(numbers, default=-1) + 1:010d}"
         self.file = (directory / name).open("wb")
         self.records = RecordWriter(self.file)
         self._write(file_version="brain.Event:2")
@@ -108,7 +110,11 @@ class Progress:
 
     def say(self, words: str) -> None:
         """Print a line that stays."""
-        print(f"\r\033[K{words}" if self.live else words, file=sys.stderr, flush=True)
+        self._print(f"\r\033[K{words}\n" if self.live else f"{words}\n")
+
+    def _print(self, text: str) -> None:
+        with suppress(OSError):  # a terminal that was closed must not end a run
+            print(text, end="", file=sys.stderr, flush=True)
 
     def episode(self, episode_return: float, metrics: Mapping[str, float]) -> None:
         """Take note of a finished episode for the lines to come."""
@@ -128,8 +134,7 @@ class Progress:
             f"{frame:,}/{self.total_frames:,} frames  {frames_per_second:.0f} frames/s  {last}{self.losses}  "
             f"{clock(left)} left"
         )
-        end = "" if self.live else "\n"
-        print(f"\r\033[K{line}" if self.live else line, end=end, file=sys.stderr, flush=True)
+        self._print(f"\r\033[K{line}" if self.live else f"{line}\n")
 
 
 def clock(seconds: float) -> str:

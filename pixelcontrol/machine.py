@@ -99,13 +99,16 @@ def commit() -> str:
     root = Path(__file__).parent.parent
     if not (root / ".git").exists():
         return f"v{importlib.metadata.version('pixelcontrol')}"
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:  # a clone needs no git to run
+        return "unknown"
     return described.stdout.strip() or "unknown"
 
 

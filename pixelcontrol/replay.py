@@ -28,21 +28,19 @@ from pixelcontrol.machine import restore_generator, to_device
 from pixelcontrol.returns import n_step_return
 from pixelcontrol.types import Observation, Sequences, TimeStep, Transitions
 
-# Rows that start an episode hold no transition: room for them beside `capacity` transitions, for episodes of
-# 100 agent steps or more. Shorter episodes leave room for somewhat fewer transitions, never for more memory.
-FIRST_ROWS_SHARE = 0.01
 
-
-def ring_rows(capacity: int, num_worlds: int, reach: int) -> int:
+def ring_rows(capacity: int, num_worlds: int, reach: int, episode_agent_steps: int = 100) -> int:
     """Return how many rows per world hold `capacity` transitions over all worlds.
 
     Args:
         capacity: transitions.
         num_worlds: worlds.
         reach: rows that whatever is drawn reaches over.
+        episode_agent_steps: length of an episode. The row that starts one holds no transition, so shorter
+            episodes than are told of here leave room for somewhat fewer transitions, never for more memory.
     """
     per_world = -(-capacity // num_worlds)
-    return int(per_world * (1 + FIRST_ROWS_SHARE)) + reach
+    return int(per_world * (1 + 1 / episode_agent_steps)) + 1 + reach
 
 
 class _Starts:

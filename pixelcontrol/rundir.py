@@ -1,11 +1,14 @@
-"""The directory of a run belongs to one process at a time."""
+"""The directory of a run: it belongs to one process at a time, and its notes are written whole or not at all."""
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pixelcontrol.errors import RunError
 
@@ -51,3 +54,40 @@ class RunLock:
 
     def __exit__(self, *exception: object) -> None:
         self.release()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file that a kill or a power failure leaves as it was, or as it is to be."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote.
+
+    Raises:
+        ValueError: it is no such file; names it.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not JSON ({error}); copy the file back, or begin anew elsewhere"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object; copy the file back, or begin anew elsewhere")
+    return content
+
+
+def sync_directory(directory: Path) -> None:
+    """Wait until the names of the files in a directory are on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -67,7 +67,5 @@ def unknown(what: str, value: object, allowed: Iterable[str]) -> str:
     """Word the error for a name that does not exist: the name, the nearest match, and what is allowed."""
     allowed = list(allowed)
     near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{what} {value!r} is unknown{hint} Allowed: {', '.join(allowed)}".replace(
-        "unknown Allowed", "unknown. Allowed"
-    )
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"{what} {value!r} is unknown{hint} Allowed: {', '.join(allowed)}"

@@ -7,6 +7,7 @@ code, which stores whole observations, takes 63.5 GB.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -30,14 +31,30 @@ class Storage:
 
 def available_ram_bytes() -> int:
     """Return the memory that can still be taken: the system's, or this container's limit if that is tighter."""
-    available = psutil.virtual_memory().available
-    group = Path("/sys/fs/cgroup")
-    if (group / "memory.max").exists() and (limit := (group / "memory.max").read_text().strip()) != "max":
-        # files that were read lately count as used, but are given up on demand
-        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        used = int((group / "memory.current").read_text()) - int(statistics["inactive_file"])
-        available = min(available, int(limit) - used)
-    return available
+    return min([psutil.virtual_memory().available, *_left_in_groups(Path("/"))])
+
+
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """What each memory limit around this process leaves it: its control group's, and those of the groups above."""
+    table = root / "proc/self/cgroup"
+    for line in table.read_text().splitlines() if table.exists() else []:
+        _, controllers, own = line.split(":", 2)
+        if controllers == "":  # version 2
+            mount, limit_file, used_file, cache = "", "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            mount, limit_file, used_file = "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cache = "total_inactive_file"
+        else:
+            continue
+        top = root / "sys/fs/cgroup" / mount
+        group = top / own.strip("/")
+        for folder in (group, *(above for above in group.parents if above.is_relative_to(top))):
+            limit = folder / limit_file
+            if limit.exists() and (limit_bytes := limit.read_text().strip()) != "max":
+                # files that were read lately count as used, but are given up on demand
+                statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                used = int((folder / used_file).read_text()) - int(statistics[cache])
+                yield int(limit_bytes) - used
 
 
 def choose(shape: tuple[int, ...], device: torch.device, directory: Path, reserve_bytes: int) -> Storage:
@@ -73,13 +90,17 @@ def allocate(shape: tuple[int, ...], storage: Storage, device: torch.device, dir
     """Allocate uint8 images of `shape`.
 
     RAM is reserved at once but taken as rows are written. A file is allocated on disk first: writing into a
-    sparse map on a full disk would kill the process.
+    sparse map on a full disk would kill the process. It has no name any more, so its space is free again when
+    the process ends, however that ends.
     """
     if storage.tier == "gpu":
         return torch.empty(shape, dtype=torch.uint8, device=device)
     if storage.tier == "ram":
         return torch.empty(shape, dtype=torch.uint8)
     path = directory / "replay_images.bin"
-    with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, storage.size_bytes)
-    return torch.from_file(str(path), shared=True, size=storage.size_bytes, dtype=torch.uint8).view(shape)
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, storage.size_bytes)
+        return torch.from_file(str(path), shared=True, size=storage.size_bytes, dtype=torch.uint8).view(shape)
+    finally:
+        path.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from jaxtyping import UInt8
 
 from pixelcontrol import machine, storage
 from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
-from pixelcontrol.config import AGENTS, Config, lengthen, reserve_bytes, save_config
+from pixelcontrol.config import AGENTS, Config, lengthen, reserve_bytes
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.make import make_env
 from pixelcontrol.envs.tasks import find_task
@@ -35,25 +35,27 @@ from pixelcontrol.errors import Interrupted, RunError
 from pixelcontrol.evaluate import evaluate
 from pixelcontrol.experiments.figures import run_curve
 from pixelcontrol.experiments.published import published_at
+from pixelcontrol.experiments.runs import EVAL_COLUMNS
 from pixelcontrol.experiments.statistics import dead_seeds
 from pixelcontrol.learner import Learner, choose_precision
 from pixelcontrol.logger import CsvLog, EventLog, Progress, write_video
 from pixelcontrol.replay import SequenceReplay, TransitionReplay, ring_rows
-from pixelcontrol.rundir import RunLock
+from pixelcontrol.rundir import RunLock, write_json
 from pixelcontrol.settings import flag
 from pixelcontrol.types import Agent, Env, Replay, TimeStep
 
 # Training and evaluation worlds draw their episodes from different random streams of one seed.
 TRAIN_STREAM, EVAL_STREAM = 0, 1
 SPEED_WINDOW_SECONDS = 10.0
+# Beside --save-every-frames, for machines that take hours for so many.
+SAVE_EVERY_SECONDS = 1_800.0
 
 IDENTITY = ("agent", "task", "seed")
 POSITION = ("frame", "agent_step", "update", "hour")
 TRAIN_COLUMNS = (*IDENTITY, *POSITION, "episode", "episode_return", "episode_frames", "frames_per_second")
-EVAL_COLUMNS = (
-    *IDENTITY, *POSITION, "episode_return", "episode_return_std", "episodes",
-    "preset", "renderer", "precision", "envs", "commit",
-)  # fmt: skip
+
+# What asks a run to save and end: Ctrl-C, a scheduler or `kill`, a closed terminal, SLURM's --signal=USR1@60.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class OutOfMemory(RunError):
@@ -66,7 +68,7 @@ class NotFinite(RunError):
 
 @dataclass(frozen=True)
 class Hardware:
-    """What "auto" came to on this machine, and the words that say so."""
+    """What "auto" came to on this machine, and the words that say so; `workers` processes, or one per world."""
 
     device: torch.device
     precision: str
@@ -88,8 +90,7 @@ def choose_hardware(config: Config) -> Hardware:
     cores = machine.usable_cores()
     if "OMP_NUM_THREADS" in os.environ:  # a sweep's way of giving each run its share
         cores = min(cores, torch.get_num_threads())
-    workers = loop.workers or min(envs, cores)
-    return Hardware(device, precision, reason, envs, workers)
+    return Hardware(device, precision, reason, envs, loop.workers or cores)
 
 
 def build_agent(
@@ -120,21 +121,22 @@ def reach(config: Config) -> int:
     return config.loop.n_step + config.loop.frame_stack
 
 
-def _check_that_sequences_fit(config: Config, env: Env) -> None:
-    """Refuse a run whose first update would find no whole sequence."""
-    if AGENTS[config.agent].learns_from != "sequences":
-        return
-    length, repeat, frames = reach(config), config.loop.action_repeat, env.spec.episode_frames
-    rows = -(-frames // repeat) + 1 if frames else length
-    if rows < length:
+def _check_that_batches_fit(config: Config, env: Env) -> None:
+    """Refuse a run whose first update would find nothing whole to draw."""
+    sequences = AGENTS[config.agent].learns_from == "sequences"
+    needed = reach(config) if sequences else config.loop.n_step + 1
+    repeat, frames = config.loop.action_repeat, env.spec.episode_frames
+    rows = -(-frames // repeat) + 1 if frames else needed
+    if sequences and rows < needed:
         raise ValueError(
-            f"--sequence-length is {length} images, but an episode of {config.task} has {rows} at --action-repeat "
+            f"--sequence-length is {needed} images, but an episode of {config.task} has {rows} at --action-repeat "
             f"{repeat}; lower it"
         )
-    if config.loop.seed_frames // repeat // env.num_worlds + 1 < length:
+    if config.loop.seed_frames // repeat // env.num_worlds + 1 < needed:
+        why = "--sequence-length" if sequences else "--n-step and one"
         raise ValueError(
-            f"--seed-frames {config.loop.seed_frames} give fewer than {length} images (--sequence-length) of "
-            f"each of {env.num_worlds} worlds; raise it to {(length - 1) * repeat * env.num_worlds}"
+            f"--seed-frames {config.loop.seed_frames} give fewer than {needed} images ({why}) of each of "
+            f"{env.num_worlds} worlds; raise it to {(needed - 1) * repeat * env.num_worlds}"
         )
 
 
@@ -189,7 +191,20 @@ def world_shapes(env: Env) -> dict[str, Any]:
 
 @dataclass
 class Counters:
-    """Where a run stands; all of it is in every checkpoint."""
+    """Where a run stands; all of it is in every checkpoint.
+
+    Attributes:
+        agent_step: agent steps so far, over all worlds.
+        update: updates so far.
+        episode: finished episodes.
+        seconds: of training so far, over all starts.
+        next_eval: frame from which on an evaluation is due.
+        next_save: frame from which on a checkpoint is due.
+        learn_from: agent step of the first update.
+        catch_up_updates: updates still to be made at once when it is reached.
+        returns: of each world's running episode so far.
+        episode_frames: frames of each world's running episode; its last agent step counts whole.
+    """
 
     agent_step: int = 0
     update: int = 0
@@ -223,7 +238,7 @@ class Run:
         self.agent = build_agent(
             config, self.env.image_shape, spec.action_dim, hardware.device, spec.proprio_dim
         )
-        _check_that_sequences_fit(config, self.env)
+        _check_that_batches_fit(config, self.env)
         self.progress.say(self._announcement())
         self._warn_of_settings()
         self.replay = self._build_replay()
@@ -281,8 +296,8 @@ class Run:
             f"{c.agent} on {c.task}, preset {c.preset}, seed {c.seed}, {c.loop.frames:,} frames "
             f"-> {self.run_dir}\n"
             f"  {machine.describe(h.device)}; device {h.device.type}; precision {h.precision} "
-            f"({h.precision_reason}); renderer {self.env.renderer.name}; {h.envs} worlds in {h.workers} worker "
-            "processes"
+            f"({h.precision_reason}); renderer {self.env.renderer.name}; {h.envs} worlds in "
+            f"{min(h.workers, h.envs)} worker processes"
         )
 
     def _warn_of_settings(self) -> None:
@@ -302,7 +317,10 @@ class Run:
         config, loop, hardware = self.config, self.config.loop, self.hardware
         # a short run never fills a large ring
         capacity = min(loop.replay_capacity, loop.frames // loop.action_repeat + hardware.envs)
-        shape = (ring_rows(capacity, hardware.envs, reach(config)), hardware.envs, *self.env.image_shape)
+        frames = self.env.spec.episode_frames
+        lengths = [-(-frames // loop.action_repeat)] if frames else []
+        rows = ring_rows(capacity, hardware.envs, reach(config), *lengths)
+        shape = (rows, hardware.envs, *self.env.image_shape)
         place = storage.choose(shape, hardware.device, self.run_dir, reserve_bytes(config))
         self.progress.say(
             f"  replay of {capacity:,} transitions: {place.size_bytes / 1e9:.2f} GB on {place.tier} when full "
@@ -328,7 +346,7 @@ class Run:
             time.monotonic(),
             self.frame,
         )
-        speed = 0.0
+        speed, saved_seconds = 0.0, counters.seconds
         while counters.agent_step < total:
             if self.eval_env and self.frame >= counters.next_eval:
                 paused = time.monotonic()
@@ -356,8 +374,8 @@ class Run:
             if now - window_started > SPEED_WINDOW_SECONDS:
                 window_started, window_frame = now, self.frame
             self.progress.frame(self.frame, speed)
-            if self.frame >= counters.next_save:
-                counters.next_save = self.frame + loop.save_every_frames
+            if self.frame >= counters.next_save or counters.seconds >= saved_seconds + SAVE_EVERY_SECONDS:
+                counters.next_save, saved_seconds = self.frame + loop.save_every_frames, counters.seconds
                 self.save(wait=False)
             self._heed_signal()
         if self.eval_env and self.frame >= counters.next_eval:
@@ -415,7 +433,7 @@ class Run:
         self.train_log.append(self._position() | row | metrics)
         self.board.append({f"train/{name}": value for name, value in (row | metrics).items()}, self.frame)
         self.progress.episode(episode_return, metrics)
-        images = -(-episode_frames // self.config.loop.action_repeat) + 1
+        images = episode_frames // self.config.loop.action_repeat + 1
         too_short = AGENTS[self.config.agent].learns_from == "sequences" and images < reach(self.config)
         if too_short and not self.warned_of_short_episodes:
             self.warned_of_short_episodes = True
@@ -480,7 +498,7 @@ class Run:
         try:
             if self.pictures is not None:
                 self.pictures.result()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  no picture is worth a run
             self.progress.say(f"warning: an evaluation's film or curve could not be written: {error}")
         self.pictures = None
 
@@ -538,15 +556,16 @@ class Run:
     def save(self, wait: bool = True) -> None:
         """Write a checkpoint from which `_restore` continues as if nothing had happened.
 
-        Without `wait` it counts some time later: training goes on while the disk takes it.
+        Without `wait` it counts some time later: training goes on while the disk takes it, or does not.
 
         Raises:
             NotFinite: the newest updates broke the weights, which must not take the place of good ones.
+            CheckpointNotSaved: with `wait`, the disk did not take it.
         """
         self._refuse_broken_weights()
         self._warn_if_not_saved(self.checkpoints.finish_save)  # the one before
         state = world_shapes(self.env) | {
-            "device": self.hardware.device.type,
+            "device": self._device(),
             "counters": dataclasses.asdict(self.counters),
             "agent": self.agent.state_dict(),
             "env": self.env.state(),
@@ -559,9 +578,10 @@ class Run:
             "versions": machine.versions(),
         }
         replay = self.replay if self.config.loop.keep_replay else None
-        self._warn_if_not_saved(lambda: self.checkpoints.begin_save(state, replay))
         if wait:
-            self._warn_if_not_saved(self.checkpoints.finish_save)
+            self.checkpoints.save(state, replay)
+        else:
+            self._warn_if_not_saved(lambda: self.checkpoints.begin_save(state, replay))
 
     def _warn_if_not_saved(self, save: Callable[[], None]) -> None:
         try:
@@ -593,12 +613,15 @@ class Run:
             self.progress.say(
                 "  the replay was not kept: learning goes on after refilling it with seed frames"
             )
-        before, now = state["device"], self.hardware.device.type
+        before, now = state["device"], self._device()
         if before != now:
             self.progress.say(
                 f"  note: so far this run was on {before}; on {now} it goes on, but not bit for bit as there"
             )
         self.progress.say(f"  resumed at frame {self.frame:,}, update {self.counters.update:,}")
+
+    def _device(self) -> str:
+        return f"{self.hardware.device.type} in {self.hardware.precision}"
 
     def close(self) -> None:
         """End the worker processes and close the files, once a save under way is finished."""
@@ -617,10 +640,11 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
 
     Raises:
         ValueError: the configuration cannot run on this machine.
-        Interrupted: a signal came; everything is saved.
+        Interrupted: a signal came (see `STOP_SIGNALS`); everything is saved.
         NotFinite: see `Run.train`.
         OutOfMemory: the last checkpoint is untouched.
         WorkerError, FloatingPointError: a world failed beyond mending; everything is saved.
+        CheckpointNotSaved: the disk did not take the last checkpoint; the one before stands.
         CheckpointError, RunBusy: the directory holds no usable checkpoint, or another process trains in it.
     """
     machine.prepare_process()
@@ -632,7 +656,7 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
     with RunLock(run_dir), _memory_that_ran_out_is_explained():
         try:
             run = Run(config, run_dir, hardware, resume=resume)
-        except ValueError:
+        except Exception:
             if missing:  # the corrected command is to find it free
                 shutil.rmtree(run_dir)
                 with suppress(OSError):  # others may have begun beside it meanwhile
@@ -650,13 +674,19 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
                 env.hurry()
             signal.signal(number, signal.SIG_DFL)
             # not print: the signal may interrupt one, and a stream refuses a second within the first
-            os.write(2, f"{signal.Signals(number).name}: saving; again to stop at once\n".encode())
+            with suppress(OSError):  # the terminal may be closed
+                os.write(2, f"{signal.Signals(number).name}: saving; again to stop at once\n".encode())
 
-        previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        # nohup has SIGHUP ignored
+        heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        previous = {number: signal.signal(number, stop) for number in heeded}
         try:
             run.train()
-        except (Interrupted, WorkerError, FloatingPointError):
-            run.save()
+        except (Interrupted, WorkerError, FloatingPointError) as reason:
+            try:
+                run.save()
+            except CheckpointNotSaved as error:
+                raise CheckpointNotSaved(f"{reason}; {error}") from error
             raise
         finally:
             for number, handler in previous.items():
@@ -696,4 +726,4 @@ def write_config(config: Config, run_dir: Path, hardware: Hardware, renderer: st
         "commit": machine.commit(),
         "machine": machine.describe(hardware.device),
     }
-    save_config(run_dir, content)
+    write_json(run_dir / "config.json", content)

@@ -5,6 +5,7 @@ the shapes and dtypes of what it is given and of what it returns.
 """
 
 import os
+from contextlib import suppress
 
 from jaxtyping import install_import_hook
 
@@ -15,6 +16,13 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 import pixelcontrol.envs.render.kernels  # noqa: F401
 
 install_import_hook("pixelcontrol", "typechecking.check")
+
+# dm_control reads the choice once, when first imported. Where no OpenGL is, the tests that draw with it say so.
+from pixelcontrol.envs.render import gl  # noqa: E402
+
+with suppress(gl.NoOpenGL):
+    gl.choose_opengl()
+    import dm_control  # noqa: F401
 
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402

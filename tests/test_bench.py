@@ -12,7 +12,7 @@ from pixelcontrol.cli import BENCHMARKS, main
 SMALL = "toy_reach --preset quick --repeats 2 --replay-capacity 500 --frames 80 --envs 2"
 
 
-@pytest.mark.parametrize("what", set(BENCHMARKS) - {"seeds"})
+@pytest.mark.parametrize("what", [name for name in BENCHMARKS if name != "seeds"])
 def test_each_names_machine_commit_and_ratio(what, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["bench", what, *SMALL.split()]) == 0

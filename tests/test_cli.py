@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 
 from pixelcontrol.cli import VERBS, main
-from pixelcontrol.envs.render import gl
 from pixelcontrol.policy import load
 
 # One test draws with OpenGL, after others may have loaded dm_control without.
-gl.choose_opengl()
 
 TINY_RUN = (  # noqa: SIM905
     "train toy_reach --frames 200 --envs 2 --workers 1 --image-size 24 --batch-size 4 --hidden-dim 8 "
@@ -106,10 +104,11 @@ def test_a_finished_run_can_be_evaluated_and_filmed(
 
 def test_a_run_may_see_through_two_cameras_and_their_distances(tmp_path: Path) -> None:
     # few agent steps in an episode: two cameras take their time
-    choices = ["--camera", "0,back", "--depth", "8", "--action-repeat", "20", "--out", str(tmp_path / "run")]
-    assert main(["train", "cheetah_run", *TINY_RUN[2:], *choices]) == 0
+    choices = ["--camera", "0,back", "--depth", "8", "--action-repeat", "20", "--seed-frames", "120"]
+    run = str(tmp_path / "run")
+    assert main(["train", "cheetah_run", *TINY_RUN[2:], *choices, "--out", run]) == 0
     assert load(tmp_path / "run")(np.zeros((24, 24, 24), np.uint8)).shape == (6,)
-    assert main(["play", str(tmp_path / "run"), "--video", str(tmp_path / "film.gif")]) == 0
+    assert main(["play", run, "--video", str(tmp_path / "film.gif")]) == 0
 
 
 def test_a_run_is_not_overwritten(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,9 +162,22 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() == version("pixelcontrol")
 
 
-def test_episodes_to_evaluate_are_at_least_one(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["eval", str(run_dir), "--episodes", "0"]) == 2
-    assert "--episodes is 0, but must be at least 1" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("eval RUN --episodes 0", "--episodes: must be at least 1, got '0'"),
+        ("eval RUN --seed -1", "--seed: must be at least 0, got '-1'"),
+        ("sweep toy_reach --seeds 0 --jobs -1", "--jobs: must be at least 0, got '-1'"),
+        ("train toy_reach --frames inf", "--frames"),
+    ],
+)
+def test_numbers_out_of_range_are_answered(
+    arguments: str, words: str, run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(main(arguments.replace("RUN", str(run_dir)).split()))
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
 
 
 def test_tasks_lists_the_papers(capsys: pytest.CaptureFixture[str]) -> None:

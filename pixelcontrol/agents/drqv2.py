@@ -178,7 +178,7 @@ class DrQV2:
         with torch.no_grad():
             next_mean = actor(next_features).tanh()
             next_action = noisy_action(next_mean, std, self.generator, self.settings.stddev_clip)
-            next_value = target_critic(next_features, next_action).min(dim=0).values
+            next_value = target_critic(next_features, next_action).amin(dim=0)
             target = batch.reward + batch.discount * next_value
 
         q = critic(features, batch.action)
@@ -195,7 +195,7 @@ class DrQV2:
             (critic,) = rounded(self.critic)
         raw = actor(features)
         action = noisy_action(raw.tanh(), std, self.generator, self.settings.stddev_clip)
-        loss = -critic(features, action).min(dim=0).values.mean()
+        loss = -critic(features, action).amin(dim=0).mean()
         if self.settings.saturation_penalty:
             loss = loss + self.settings.saturation_penalty * raw.square().mean()
         self.actor_optimiser.zero_grad(set_to_none=True)

@@ -179,7 +179,7 @@ def soft_value(
         model.encoder, model.actor, model.target_encoder, model.target_critic
     )
     action, log_prob = draw_action(actor, encoder(*observation), generator)
-    value = target_critic(target_encoder(*observation), action).min(dim=0).values
+    value = target_critic(target_encoder(*observation), action).amin(dim=0)
     return value - model.temperature() * log_prob
 
 
@@ -206,7 +206,7 @@ def update_actor(model: SACModel, observation: Observation, generator: torch.Gen
         encoder, critic = rounded(model.encoder, model.critic)
         features = encoder(*observation)
     action, log_prob = draw_action(actor, features, generator)
-    value = critic(features, action).min(dim=0).values
+    value = critic(features, action).amin(dim=0)
     loss = (model.temperature().detach() * log_prob - value).mean()
     model.actor_optimiser.zero_grad(set_to_none=True)
     # The critic is a judge here: its own gradients are neither wanted nor computed.

@@ -15,6 +15,11 @@ def build_world(name: str, image_size: tuple[int, int], action_repeat: int) -> A
         ValueError: there is no such function, or it takes other arguments.
     """
     module_name, _, function = name.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise ValueError(
+            f"task {name!r}: {module_name!r} is no module's name; write my_robot:make_world, and run where "
+            "my_robot.py lies, or put that folder on PYTHONPATH"
+        )
     try:
         with warnings.catch_warnings():
             # dm_control asks for a window while it loads, though nothing may ever be drawn in one

@@ -262,9 +262,12 @@ def _statistics_section(runs: Sequence[Run], colours: Mapping[str, str]) -> str:
                 _interval_cell(statistic(mine), *bootstrap_interval(statistic, mine), colours[agent])
             )
         for other, theirs in final.items():
+            if other == agent:
+                cells.append("")
+                continue
             interval = bootstrap_interval(probability_of_improvement, mine, theirs)
             value = probability_of_improvement(mine, theirs)
-            cells.append("" if other == agent else _interval_cell(value, *interval, colours[agent]))
+            cells.append(_interval_cell(value, *interval, colours[agent]))
         rows.append(cells)
     head = ["agent", "interquartile mean", "optimality gap", *(f"chance to beat {other}" for other in final)]
     if len(final) == 1:

@@ -22,11 +22,11 @@ import numpy as np
 
 EVAL_COLUMNS = (
     *("agent", "task", "seed", "frame", "agent_step", "update", "hour"),
-    *("episode_return", "episode_return_std", "episodes", "renderer", "precision", "envs", "commit"),
+    *("episode_return", "episode_return_std", "episodes"),
+    *("preset", "renderer", "precision", "envs", "commit"),
 )
 """The columns of every table of evaluations, here and in `results/`. `frame` counts environment frames, `hour`
-is hours of training so far, `episode_return` is the mean over the evaluation's `episodes`. A further column
-`preset` may name the preset; else the `config.json` beside the table does, and without that it is "paper"."""
+is hours of training so far, `episode_return` is the mean over the evaluation's `episodes`."""
 
 CONDITIONS = ("renderer", "precision", "envs", "commit")
 """What runs that are averaged or compared should have in common."""
@@ -99,11 +99,15 @@ def read_runs(paths: Iterable[Path | str]) -> list[Run]:
         paths: run directories, directories that hold some at any depth, or CSV files with `EVAL_COLUMNS`.
 
     Raises:
-        ValueError: nothing at a path holds evaluations, a broken line, frames that do not rise, or one seed that
-            comes twice.
+        ValueError: nothing at a path holds evaluations, or only tables without one; a broken line, frames that do
+            not rise, or one seed that comes twice.
     """
     files = {file.resolve(): file for path in paths for file in _eval_files(Path(path))}
     runs = [run for file in files.values() for run in _runs_in(file)]
+    if not runs:
+        raise ValueError(
+            f"{', '.join(map(str, files.values()))}: no evaluation yet; train on, or with --eval-episodes above 0"
+        )
     runs.sort(key=_identity)
     for run, other in pairwise(runs):
         if _identity(run) == _identity(other):
@@ -179,11 +183,9 @@ def _runs_in(file: Path) -> Iterator[Run]:
     if not rows:
         warnings.warn(f"{file}: no evaluation yet", stacklevel=2)
 
-    usual = (_config_beside(file) or {}).get("preset", "paper")
-
     def identity(row: dict[str, str]) -> tuple[str, str, int]:
-        preset = row.get("preset", usual)
-        return row["agent"] + ("" if preset == "paper" else f"-{preset}"), row["task"], int(row["seed"])
+        preset = "" if row["preset"] == "paper" else f"-{row['preset']}"
+        return row["agent"] + preset, row["task"], int(row["seed"])
 
     for (agent, task, seed), group in groupby(sorted(rows, key=identity), key=identity):
         mine = list(group)

@@ -86,12 +86,18 @@ def align(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Values in between are interpolated linearly; nothing is extrapolated.
 
+    Raises:
+        ValueError: they share no frames.
+
     Returns:
         frame (points,); hour (runs, points); episode return (runs, points).
     """
     start, end = max(run.frame[0] for run in runs), min(run.frame[-1] for run in runs)
     coarsest = min((run.frame for run in runs), key=len)
     frame = coarsest[(coarsest >= start) & (coarsest <= end)]
+    if not len(frame):
+        spans = ", ".join(f"{run} ({run.frame[0]:,} to {run.frame[-1]:,})" for run in runs)
+        raise ValueError(f"no frame lies within all of these runs: {spans}; leave some out, or train them on")
     hour = np.array([np.interp(frame, run.frame, run.hour) for run in runs])
     returns = np.array([np.interp(frame, run.frame, run.episode_return) for run in runs])
     return frame, hour, returns

@@ -14,7 +14,6 @@ here: Ray's decides, and on SLURM the sweep of one array task is a sweep of a fe
 from __future__ import annotations
 
 import ctypes
-import json
 import math
 import os
 import shutil
@@ -42,7 +41,7 @@ from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND
 from pixelcontrol.experiments.runs import short_count
 from pixelcontrol.logger import clock
 from pixelcontrol.machine import choose_device, usable_cores
-from pixelcontrol.rundir import RunBusy, RunLock
+from pixelcontrol.rundir import RunBusy, RunLock, read_json, write_json
 from pixelcontrol.settings import flag
 from pixelcontrol.storage import available_ram_bytes
 
@@ -143,17 +142,20 @@ def plan(
     """
     # sorted, so that the same sweep is known again however its settings were ordered
     settings = tuple(word for name in sorted(overrides) for word in (flag(name), _spell(overrides[name])))
-    jobs = []
-    for seed, task, word in product(seeds, tasks, agents):
+    words: dict[tuple[str, str], str] = {}  # "drqv2" and "drqv2:paper" are one
+    for word in agents:
         agent, _, preset = word.partition(":")
-        config, known = resolve(task, agent, preset or "paper", seed, **overrides)
+        words.setdefault((agent, preset or "paper"), word)
+    jobs = []
+    for seed, task, ((agent, preset), word) in product(seeds, tasks, words.items()):
+        config, known = resolve(task, agent, preset, seed, **overrides)
         loop = config.loop
         images = min(loop.replay_capacity, loop.frames // loop.action_repeat)
         channels = channel_count(loop.camera or known.camera, loop.depth)
         jobs.append(
             Job(
                 agent=agent,
-                preset=preset or "paper",
+                preset=preset,
                 task=task,
                 seed=seed,
                 directory=out / f"{word.replace(':', '-')}_{task.replace(':', '.')}_{seed}",
@@ -172,11 +174,11 @@ def state(job: Job) -> State:
         ValueError: the directory was not made by a sweep, or by one with other settings.
     """
     note = job.directory / "sweep.json"
-    if not job.directory.exists() or not any(job.directory.iterdir()):
+    if not job.directory.exists() or {path.name for path in job.directory.iterdir()} <= {"sweep.json.tmp"}:
         return "new"
     if not note.exists():
         raise ValueError(f"{job.directory} was not made by a sweep; choose another --out or move it away")
-    stored = json.loads(note.read_text(encoding="utf-8"))
+    stored = read_json(note)
     if stored["command"] != job.command():
         raise ValueError(
             f"{job.directory} was started as {' '.join(stored['command'])!r}, not as "
@@ -194,11 +196,23 @@ def choose_parallel(jobs: Sequence[Job], device: str) -> int:
         jobs: what is to run; the largest decides.
         device: "auto", "cpu" or "cuda", as training takes it.
     """
-    if choose_device(device).type == "cuda":
-        memory, _ = torch.cuda.mem_get_info()
-    else:
-        memory = available_ram_bytes()
+    memory = _free_gpu_bytes(device) or available_ram_bytes()
     return max(1, min(usable_cores(), len(jobs), int(0.9 * memory) // max(job.memory_bytes for job in jobs)))
+
+
+def _free_gpu_bytes(device: str) -> int:
+    return torch.cuda.mem_get_info()[0] if choose_device(device).type == "cuda" else 0
+
+
+def _refuse_too_many(jobs: Sequence[Job], parallel: int, device: str) -> None:
+    """Refuse runs that fit into memory one by one, and not together: each would find all of it free."""
+    free = int(0.9 * (_free_gpu_bytes(device) + available_ram_bytes()))
+    sizes = sorted((job.memory_bytes for job in jobs if state(job) != "finished"), reverse=True)
+    if (needed := sum([size for size in sizes if size <= free][:parallel])) > free:
+        raise ValueError(
+            f"{parallel} runs at a time take up to {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; lower "
+            "--replay-capacity, or sweep with fewer --jobs (0 takes what fits)"
+        )
 
 
 def describe(jobs: Sequence[Job], parallel: int) -> str:
@@ -251,12 +265,7 @@ def run_command(job: Job, program: Sequence[str]) -> list[str]:
 
 
 def _note(job: Job, *, finished: bool) -> None:
-    """Write `sweep.json`, whole or not at all."""
-    temporary = job.directory / "sweep.json.tmp"
-    temporary.write_text(
-        json.dumps({"command": job.command(), "finished": finished}) + "\n", encoding="utf-8"
-    )
-    temporary.replace(job.directory / "sweep.json")
+    write_json(job.directory / "sweep.json", {"command": job.command(), "finished": finished})
 
 
 def start_process(command: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
@@ -428,14 +437,18 @@ def sweep(
         The exit status: 0, or 1 when some run failed for good.
 
     Raises:
-        ValueError: something named does not exist, or a run directory is not this sweep's.
+        ValueError: something named does not exist, a run directory is not this sweep's, or so many runs at a
+            time do not fit into memory.
         Interrupted: a signal came.
     """
     jobs = plan(parse_tasks(tasks), agents, parse_seeds(seeds), out, overrides)
-    parallel = parallel or choose_parallel(jobs, str(overrides.get("device", "auto")))
+    device = str(overrides.get("device", "auto"))
+    parallel = parallel or choose_parallel(jobs, device)
     print(describe(jobs, parallel))
     if dry_run:
         return 0
+    if not ray:
+        _refuse_too_many(jobs, parallel, device)
     place = RayCluster(ray, cpus_per_run, gpus_per_run) if ray else ThisMachine(parallel)
     failed = run_all(jobs, place)
     return 1 if failed else 0
@@ -474,6 +487,7 @@ def run_all(
 
     def note_signal(number: int, _: FrameType | None) -> None:
         received.append(number)
+        signal.signal(number, signal.SIG_DFL)  # a second one ends the sweep at once, and its runs with it
 
     previous = {number: signal.signal(number, note_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -27,7 +27,13 @@ def write_run(tmp_path) -> WriteRun:
     ) -> Path:
         directory = tmp_path / "runs" / f"{agent}_{task}_{seed}"
         directory.mkdir(parents=True)
-        conditions = {"renderer": "warp", "precision": "float32", "envs": 16, "commit": "abc1234"} | changes
+        conditions = {
+            "preset": "paper",
+            "renderer": "warp",
+            "precision": "float32",
+            "envs": 16,
+            "commit": "abc1234",
+        } | changes
         with (directory / "eval.csv").open("w", newline="") as file:
             table = csv.DictWriter(file, EVAL_COLUMNS, lineterminator="\n")
             table.writeheader()

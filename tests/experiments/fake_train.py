@@ -19,7 +19,7 @@ from pixelcontrol.rundir import RunLock
 # As runs.EVAL_COLUMNS, without importing NumPy for it in every process.
 HEADER = (
     "agent,task,seed,frame,agent_step,update,hour,episode_return,episode_return_std,episodes,"
-    "renderer,precision,envs,commit\n"
+    "preset,renderer,precision,envs,commit\n"
 )
 
 parser = argparse.ArgumentParser()
@@ -62,7 +62,7 @@ with RunLock(directory):
         value = sum(map(ord, config["task"] + config["agent"])) + 10 * config["seed"] + index
         frame = index * config["frames"] // 10
         row = [config["agent"], config["task"], config["seed"], frame, frame // 2, frame // 4, frame / 1e6]
-        lines.append(",".join(map(str, [*row, value, 0, 10, "warp", "fp32", 1, "abc"])) + "\n")
+        lines.append(",".join(map(str, [*row, value, 0, 10, "paper", "warp", "fp32", 1, "abc"])) + "\n")
         with table.open("a") as file:
             file.write(lines[-1])
         checkpoint.parent.mkdir(exist_ok=True)

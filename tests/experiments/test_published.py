@@ -8,13 +8,15 @@ import pytest
 from pixelcontrol.experiments.published import load_published, max_return, published_at
 
 
-def test_drqv2_is_cited_four_times_on_each_of_the_24_tasks():
+def test_drqv2_is_cited_at_least_four_times_on_each_of_the_24_tasks():
+    """More often where a CPU can reach the frames: three tasks have early rows as well."""
     rows = Counter(row.task for row in load_published() if row.agent == "drqv2")
-    assert (
-        rows.pop("cartpole_balance_sparse") == 4 + 2
-    )  # where all seeds arrive at frames that a CPU can reach
-    assert len(rows) == 23
-    assert set(rows.values()) == {4}
+    assert len(rows) == 24
+    assert {task: cited for task, cited in rows.items() if cited != 4} == {
+        "cartpole_balance_sparse": 4 + 2,
+        "cartpole_swingup": 4 + 4,
+        "cheetah_run": 4 + 5,
+    }
 
 
 def test_no_figure_is_cited_twice():

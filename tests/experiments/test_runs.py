@@ -35,16 +35,10 @@ def test_a_tidy_table_of_many_runs_reads_like_their_directories(write_run, tmp_p
 
 
 def test_another_preset_is_another_agent(write_run, tmp_path):
-    lines = (write_run(returns=[5.0]) / "eval.csv").read_text().splitlines()
+    header, row = (write_run(returns=[5.0]) / "eval.csv").read_text().splitlines()
     table = tmp_path / "table.csv"
-    table.write_text(f"{lines[0]},preset\n{lines[1]},paper\n{lines[1]},quick\n")
+    table.write_text("\n".join([header, row, row.replace("paper", "quick")]) + "\n")
     assert [run.agent for run in read_runs([table])] == ["drqv2", "drqv2-quick"]
-
-
-def test_the_preset_of_a_run_directory_is_known_from_its_config(write_run):
-    directory = write_run()
-    (directory / "config.json").write_text('{"preset": "quick"}')
-    assert [run.agent for run in read_runs([directory])] == ["drqv2-quick"]
 
 
 def test_the_same_path_given_twice_is_one_run(write_run):
@@ -69,9 +63,15 @@ def test_a_partial_last_line_is_left_out_with_a_word(write_run):
 
 
 def test_a_run_without_evaluations_yet_is_left_out_with_a_word(write_run):
-    directory = write_run(returns=[])
+    paths = [write_run(returns=[]), write_run(seed=1)]
     with pytest.warns(UserWarning, match="no evaluation yet"):
-        assert read_runs([directory]) == []
+        assert [run.seed for run in read_runs(paths)] == [1]
+
+
+@pytest.mark.filterwarnings("ignore:.*no evaluation yet")
+def test_runs_of_which_none_has_an_evaluation_are_refused(write_run):
+    with pytest.raises(ValueError, match="no evaluation yet; train on, or with --eval-episodes above 0"):
+        read_runs([write_run(returns=[])])
 
 
 def test_a_broken_line_is_named(tmp_path):

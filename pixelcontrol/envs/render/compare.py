@@ -85,7 +85,7 @@ def compare(
 
     Raises:
         ValueError: the task is neither of the suite nor of manipulation, or `warp` cannot draw it.
-        RuntimeError: there is no OpenGL here.
+        NoOpenGL: there is no OpenGL here.
     """
     if task.source not in ("suite", "manipulation"):
         raise ValueError(f"{task.name}: only dm_control's own tasks have an OpenGL picture to compare with")

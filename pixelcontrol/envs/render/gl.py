@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 
+from pixelcontrol.errors import RunError
+
 _PLATFORMS = ("egl", "osmesa")
 _REMEDY = "apt-get install -y --no-install-recommends libegl1 libgl1"
 _PROBE = """
@@ -22,6 +24,10 @@ context.make_current()
 print(glGetString(GL_RENDERER).decode())
 context.free()
 """
+
+
+class NoOpenGL(RunError):
+    """OpenGL cannot draw in this process; says why, and what to install."""
 
 
 def without_opengl() -> None:
@@ -36,13 +42,13 @@ def choose_opengl() -> str:
     A platform already named in MUJOCO_GL is kept. Worker processes inherit the choice through it.
 
     Raises:
-        RuntimeError: neither draws, or dm_control is loaded already without OpenGL.
+        NoOpenGL: neither draws, or dm_control is loaded already without OpenGL.
     """
     named = os.environ.get("MUJOCO_GL", "")
     if named in (*_PLATFORMS, "glfw"):
         return f"OpenGL through {named}, as MUJOCO_GL says"
     if "dm_control" in sys.modules:
-        raise RuntimeError(
+        raise NoOpenGL(
             f"dm_control was loaded with MUJOCO_GL={named!r} in this process and cannot draw any more: "
             "call choose_opengl() before anything imports dm_control"
         )
@@ -54,7 +60,7 @@ def choose_opengl() -> str:
             tried = f" ({failures[0]})" if failures else ""
             return f"OpenGL through {platform} on {said}{tried}"
         failures.append(f"{platform}: {said}")
-    raise RuntimeError(
+    raise NoOpenGL(
         f"no OpenGL platform draws here ({'; '.join(failures)}). "
         f"Install one with `{_REMEDY}`, or use renderer 'warp', which needs none"
     )

@@ -50,7 +50,7 @@ def test_no_platform_is_one_error_with_its_remedy(monkeypatch):
     monkeypatch.delitem(sys.modules, "dm_control")
     monkeypatch.setattr(gl, "_try_platform", lambda platform: (False, "absent"))
     with pytest.raises(
-        RuntimeError, match=r"egl: absent; osmesa: absent.*apt-get install -y .* libegl1 libgl1"
+        gl.NoOpenGL, match=r"egl: absent; osmesa: absent.*apt-get install -y .* libegl1 libgl1"
     ):
         gl.choose_opengl()
 
