@@ -2,6 +2,9 @@
 
 import signal
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""What asks a run to save and end: Ctrl-C, a scheduler or `kill`, a closed terminal, SLURM's --signal=USR1@60."""
+
 
 class RunError(Exception):
     """A run cannot go on; the message says why and what to do."""

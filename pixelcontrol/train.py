@@ -31,7 +31,7 @@ from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.make import make_env
 from pixelcontrol.envs.tasks import find_task
 from pixelcontrol.envs.vector import WorkerError
-from pixelcontrol.errors import Interrupted, RunError
+from pixelcontrol.errors import STOP_SIGNALS, Interrupted, RunError
 from pixelcontrol.evaluate import evaluate
 from pixelcontrol.experiments.figures import run_curve
 from pixelcontrol.experiments.published import published_at
@@ -53,9 +53,6 @@ SAVE_EVERY_SECONDS = 1_800.0
 IDENTITY = ("agent", "task", "seed")
 POSITION = ("frame", "agent_step", "update", "hour")
 TRAIN_COLUMNS = (*IDENTITY, *POSITION, "episode", "episode_return", "episode_frames", "frames_per_second")
-
-# What asks a run to save and end: Ctrl-C, a scheduler or `kill`, a closed terminal, SLURM's --signal=USR1@60.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class OutOfMemory(RunError):
@@ -640,7 +637,7 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
 
     Raises:
         ValueError: the configuration cannot run on this machine.
-        Interrupted: a signal came (see `STOP_SIGNALS`); everything is saved.
+        Interrupted: a signal came (see `errors.STOP_SIGNALS`); everything is saved.
         NotFinite: see `Run.train`.
         OutOfMemory: the last checkpoint is untouched.
         WorkerError, FloatingPointError: a world failed beyond mending; everything is saved.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ PATIENCE_SECONDS = 240
 
 
 def _main(arguments: list[str], log: Path, prepare: Callable[[], None] | None) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     os.setpgid(0, 0)  # so that a signal to the group, as Ctrl-C sends, does not reach the tests
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)

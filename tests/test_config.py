@@ -201,3 +201,7 @@ def test_a_stored_configuration_comes_back_the_same(tmp_path: Path) -> None:
         read_config(tmp_path)
     with pytest.raises(ValueError, match="holds no run"):
         read_config(tmp_path / "elsewhere")
+    for content, words in {"": "not JSON", "[3]": "no JSON object", '{"seed": 3}': "lacks agent"}.items():
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(ValueError, match=f"config.json .*{words}"):
+            read_config(tmp_path)

@@ -31,6 +31,7 @@ from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.envs import vector
 from pixelcontrol.envs.make import make_env
 from pixelcontrol.envs.vector import VectorEnv
+from pixelcontrol.errors import STOP_SIGNALS
 
 SAVE_OFTEN = TINY | {"save_every_frames": 20, "eval_every_frames": 400}
 
@@ -151,7 +152,7 @@ def test_killed_before_its_first_save_it_begins_anew(undisturbed: Path, tmp_path
     assert_same_run(undisturbed, run_dir)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_one_signal_saves_and_exits(number: signal.Signals, undisturbed: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "läuft – 走る und hält"
     run = stopped_after_two_saves(run_dir)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,27 @@ def test_a_full_disk_is_met_where_it_is_written_to(tmp_path: Path) -> None:
     log.file = log.records._writer = open("/dev/full", "wb")  # noqa: SIM115
     with pytest.raises(OSError, match="No space left"):
         log.append({"loss": 1.0}, 2)
+
+
+def test_files_of_tensorboard_are_numbered_whatever_else_lies_there(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    for number in range(3):
+        EventLog(tmp_path, 0).close()
+        assert (tmp_path / f"events.out.tfevents.{number:010d}").exists()
+    (tmp_path / "events.out.tfevents.0000000001").unlink()
+    EventLog(tmp_path, 0).close()
+    assert (tmp_path / "events.out.tfevents.0000000003").exists()
+
+
+def test_a_terminal_that_was_closed_does_not_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", buffering=1) as closed:
+        monkeypatch.setattr(sys, "stderr", closed)
+        progress = Progress(1_000, 0)
+        progress.say("a line")
+        progress.frame(500, 10.0)
+        monkeypatch.undo()
+        with suppress(OSError):
+            closed.close()
 
 
 def test_seed_frames_do_not_foretell_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:

@@ -363,10 +363,11 @@ def test_a_million_transitions_take_at_most_22_gigabytes():
 
 
 @pytest.mark.parametrize("worlds", [1, 2, 7])
-def test_a_full_ring_holds_the_announced_capacity(worlds):
+@pytest.mark.parametrize("episode_agent_steps", [5, 100])
+def test_a_full_ring_holds_the_announced_capacity(worlds, episode_agent_steps):
     capacity = 1000
-    replay = new_replay(ring_rows(capacity, worlds, 6), worlds)
-    steps = time_steps([[(100, "time limit")] * 23] * worlds)
+    replay = new_replay(ring_rows(capacity, worlds, 6, episode_agent_steps), worlds)
+    steps = time_steps([[(episode_agent_steps, "time limit")] * (2300 // episode_agent_steps)] * worlds)
     assert len(steps) > 2 * replay.rows
     lengths = []
     for step in steps:

@@ -18,7 +18,7 @@ import torch
 from dreaming import TINY_DREAMER
 
 from pixelcontrol import train as loop
-from pixelcontrol.checkpoint import Checkpoints
+from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
 from pixelcontrol.cli import main
 from pixelcontrol.config import Config, read_config, resolve
 from pixelcontrol.errors import Interrupted
@@ -315,16 +315,53 @@ def test_an_evaluation_broken_off_by_a_signal_is_made_again(
     assert rows(finished / "eval.csv") == rows(tmp_path / "eval.csv")
 
 
+@pytest.mark.parametrize("error", [OSError("no space"), RuntimeError("no ffmpeg")], ids=str)
 def test_a_film_that_cannot_be_written_does_not_stop_training(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(loop, "write_video", fail)
+    train(tiny(frames=200), tmp_path)
+    assert capsys.readouterr().err.count(f"film or curve could not be written: {error}") == 2
+    assert len(rows(tmp_path / "eval.csv")) == 2
+
+
+def full_disk(*_: object) -> None:
+    raise CheckpointNotSaved("no space")
+
+
+def test_a_save_in_between_that_fails_is_told_and_the_last_one_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full_disk(*_: object) -> None:
-        raise OSError("no space")
+    monkeypatch.setattr(Checkpoints, "begin_save", full_disk)
+    with pytest.raises(CheckpointNotSaved, match="no space"):
+        train(tiny(frames=400, eval_episodes=0), tmp_path)
+    assert capsys.readouterr().err.count("warning: no space") == 2
+    assert rows(tmp_path / "train.csv")[-1]["frame"] == "400"
 
-    monkeypatch.setattr(loop, "write_video", full_disk)
-    train(tiny(frames=200), tmp_path)
-    assert capsys.readouterr().err.count("film or curve could not be written: no space") == 2
-    assert len(rows(tmp_path / "eval.csv")) == 2
+
+def test_a_run_saves_every_half_hour_however_slow_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = set()
+    monkeypatch.setattr(Run, "save", lambda self, wait=True: saved.add(self.frame))
+    monkeypatch.setattr(loop, "SAVE_EVERY_SECONDS", 0.0)
+    train(tiny(frames=200, save_every_frames=100_000, eval_episodes=0), tmp_path)
+    assert saved == set(range(4, 201, 4))
+
+
+@pytest.mark.parametrize(("name", "value"), [("precision", "bf16"), ("workers", "2"), ("device", "cpu")])
+def test_a_run_may_go_on_elsewhere(
+    name: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tiny(frames=200, eval_episodes=0), tmp_path)
+    status = main(["train", "--resume", str(tmp_path), "--frames", "400", f"--{name}", value])
+    assert status == 0, capsys.readouterr().err
+    assert rows(tmp_path / "train.csv")[-1]["frame"] == "400"
+    noted = "so far this run was on cpu in fp32; on cpu in bf16" in capsys.readouterr().err
+    assert noted == (name == "precision")
 
 
 def test_a_lengthened_run_equals_one_that_was_so_long_from_the_start(finished: Path, tmp_path: Path) -> None:

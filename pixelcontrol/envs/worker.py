@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from pixelcontrol.errors import STOP_SIGNALS
+
 if TYPE_CHECKING:
     from pixelcontrol.types import SensingWorld, World, WorldSpec
 
@@ -112,8 +114,8 @@ def serve(
 
     What a world raises is answered with its traceback, as text, and ends the worker.
     """
-    # Ctrl-C and schedulers signal the whole group; the parent decides, and its end is ours.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # Terminals and schedulers signal the whole group; the parent decides, and its end is ours.
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     rows = Rows.of(blocks, layout)

@@ -31,6 +31,16 @@ def test_a_mean_ends_with_the_shortest_run(write_run):
     assert curve.mean.tolist() == [0, 2]
 
 
+def test_runs_that_share_no_frames_are_refused_by_name(write_run):
+    path = write_run(seed=0)
+    write_run(seed=1, returns=[0, 1])
+    table = path.parent / "drqv2_cheetah_run_1" / "eval.csv"
+    header, _, last = table.read_text().splitlines()
+    table.write_text(f"{header}\n{last.replace(',10000,', ',90000,')}\n")
+    with pytest.raises(ValueError, match=r"seed 0 \(0 to 20,000\), .* seed 1 \(90,000 to 90,000\)"):
+        align(read_runs([path.parent]))
+
+
 def test_runs_evaluated_at_other_frames_are_interpolated(write_run):
     paths = [
         write_run(seed=0, returns=[0, 100, 200, 300], every_frames=10_000),

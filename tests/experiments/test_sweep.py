@@ -97,6 +97,10 @@ def test_overrides_are_spelt_as_the_command_line_reads_them(tmp_path):
     assert job.settings == ("--batch-size", "32", "--keep-replay", "no")
 
 
+def test_one_run_spelt_twice_is_one_run(tmp_path):
+    assert len(plan(["toy_reach"], ["drqv2", "drqv2:paper"], [0], tmp_path, {})) == 1
+
+
 @pytest.mark.parametrize(
     ("agent", "overrides"),
     [("drq2", {}), ("drqv2:papr", {}), ("drqv2", {"batch": 3}), ("drqv2", {"n_step": 0})],
@@ -138,6 +142,13 @@ def test_a_dry_run_says_what_it_would_cost_and_starts_nothing(tmp_path, capsys):
     assert "5.6 device hours, 2.8 with 2 at a time" in said
     assert "13.4 GB for the largest run, 26.8 GB with 2 at a time" in said
     assert not out.exists()
+
+
+def test_more_runs_at_a_time_than_memory_holds_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("pixelcontrol.experiments.sweep.available_ram_bytes", lambda: 60_000_000_000)
+    with pytest.raises(ValueError, match=r"3 runs at a time take up to 73\.2 GB, and 54\.0 GB are free"):
+        sweep(["cheetah_run"], ["drqv2"], "0-2", tmp_path / "out", {"device": "cpu"}, parallel=3)
+    assert not (tmp_path / "out").exists()
 
 
 # ---- running it ----
