@@ -191,7 +191,7 @@ def train(arguments: list[str]) -> int:
         if "task" not in given:
             parser.error("which task? Name one of `pixelcontrol tasks`")
         preset = given.get("preset", "paper")
-        config, _ = resolve(given["task"], agent, preset, given["seed"], **overrides)
+        config = resolve(given["task"], agent, preset, given["seed"], **overrides)
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         name = f"{config.task.replace(':', '.')}-{agent}-{given.get('seeds', config.seed)}-{stamp}"
         run_dir = given.get("out", Path("runs") / name)
@@ -228,9 +228,9 @@ def evaluate(arguments: list[str]) -> int:
     from pixelcontrol.policy import load
 
     policy = load(given.run)
-    if given.renderer not in (None, policy.config.loop.renderer):
-        print(f"note: this agent was trained on {policy.config.loop.renderer} images", file=sys.stderr)
     outcome = policy.evaluate(given.episodes, renderer=given.renderer, seed=given.seed)
+    if outcome.renderer not in ("own", policy.config.loop.renderer):
+        print(f"note: this agent was trained on {policy.config.loop.renderer} images", file=sys.stderr)
     for index, value in enumerate(outcome.returns):
         print(f"episode {index:3d}  return {value:.1f}")
     print(
@@ -353,7 +353,7 @@ def bench(arguments: list[str]) -> int:
         chosen["envs"] = given.envs
     run(
         given.what,
-        resolve(given.task, given.agent, given.preset, eval_episodes=0, **chosen)[0],
+        resolve(given.task, given.agent, given.preset, eval_episodes=0, **chosen),
         given.repeats,
     )
     return 0

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from pixelcontrol.agents import curl, dreamerv2, drq, drqv2, sac
 from pixelcontrol.envs.dmc import RendererName
-from pixelcontrol.envs.tasks import Task, find_task
+from pixelcontrol.envs.tasks import find_task
 from pixelcontrol.learner import PRECISIONS
 from pixelcontrol.rundir import read_json, write_json
 from pixelcontrol.settings import check, flag, setting, unknown
@@ -129,7 +129,7 @@ def setting_fields(agent: str) -> dict[str, dataclasses.Field[Any]]:
 
 def resolve(
     task: str, agent: str = "drqv2", preset: str = "paper", seed: int = 1, **overrides: Any
-) -> tuple[Config, Task]:
+) -> Config:
     """Fill in everything that `overrides` leaves open, and check it.
 
     Raises:
@@ -170,7 +170,7 @@ def resolve(
         )
     config = Config(task, agent, preset, seed, fill(LoopSettings), fill(AGENTS[agent].settings))
     check_together(config.loop)
-    return config, known
+    return config
 
 
 def check_together(loop: LoopSettings) -> None:

@@ -16,7 +16,7 @@ from pixelcontrol.storage import RESERVE_BYTES
 
 
 def test_the_paper_preset_is_table_2() -> None:
-    config, _ = resolve("acrobot_swingup")
+    config = resolve("acrobot_swingup")
     loop, agent = config.loop, config.agent_settings
     assert (loop.replay_capacity, loop.action_repeat, loop.seed_frames) == (1_000_000, 2, 4_000)
     assert (agent.exploration_steps, loop.n_step, loop.batch_size, loop.discount) == (2_000, 3, 256, 0.99)
@@ -27,7 +27,7 @@ def test_the_paper_preset_is_table_2() -> None:
 
 
 def test_dreamerv2s_paper_preset_is_the_official_code_of_june_2021() -> None:
-    config, _ = resolve("walker_walk", "dreamerv2")
+    config = resolve("walker_walk", "dreamerv2")
     loop, agent = config.loop, config.agent_settings
     assert (loop.batch_size, agent.sequence_length, loop.replay_capacity) == (50, 50, 2_000_000)
     assert (loop.update_every_agent_steps, loop.catch_up_updates, loop.seed_frames) == (5, 101, 5_000)
@@ -46,10 +46,8 @@ def test_dreamerv2s_paper_preset_is_the_official_code_of_june_2021() -> None:
 
 
 def test_memory_beside_the_replay_goes_by_the_batch() -> None:
-    paper, quick = (
-        reserve_bytes(resolve("walker_walk", "dreamerv2", name)[0]) for name in ("paper", "quick")
-    )
-    assert quick == reserve_bytes(resolve("walker_walk")[0]) == RESERVE_BYTES
+    paper, quick = (reserve_bytes(resolve("walker_walk", "dreamerv2", name)) for name in ("paper", "quick"))
+    assert quick == reserve_bytes(resolve("walker_walk")) == RESERVE_BYTES
     assert 8e9 < paper < 9e9
 
 
@@ -75,23 +73,23 @@ def test_rates_of_every_agent_have_bounds(agent: str, name: str, value: float) -
     ],
 )
 def test_tasks_deviate_as_appendix_b_says(task: str, expected: dict[str, float]) -> None:
-    flat = resolve(task)[0].flat()
+    flat = resolve(task).flat()
     assert {name: flat[name] for name in expected} == expected
 
 
 def test_deviations_are_drqv2s_alone() -> None:
-    assert resolve("walker_run", "drq")[0].loop.batch_size == 256
+    assert resolve("walker_run", "drq").loop.batch_size == 256
 
 
 def test_command_line_beats_preset_beats_task_beats_default() -> None:
-    assert resolve("walker_run")[0].loop.batch_size == 512
-    assert resolve("walker_run", preset="quick")[0].loop.batch_size == 128
-    assert resolve("walker_run", preset="quick", batch_size=7)[0].loop.batch_size == 7
+    assert resolve("walker_run").loop.batch_size == 512
+    assert resolve("walker_run", preset="quick").loop.batch_size == 128
+    assert resolve("walker_run", preset="quick", batch_size=7).loop.batch_size == 7
 
 
 def test_the_last_ablation_is_drqv2() -> None:
     for task in PAPER_TASKS:
-        last, paper = resolve(task.name, preset="ablation-d")[0], resolve(task.name)[0]
+        last, paper = resolve(task.name, preset="ablation-d"), resolve(task.name)
         assert dataclasses.replace(last, preset="paper") == paper
 
 
@@ -99,7 +97,7 @@ def test_no_two_ablations_are_one() -> None:
     """Also where DrQ-v2 itself has one-step returns (walker) or a small replay (quadruped_run)."""
     names = [f"ablation-{row}" for row in "abcd"]
     for task in PAPER_TASKS:
-        runs = [resolve(task.name, preset=name)[0] for name in names]
+        runs = [resolve(task.name, preset=name) for name in names]
         for run, other in combinations(runs, 2):
             assert dataclasses.replace(run, preset=other.preset) != other, (
                 task.name,
@@ -113,7 +111,7 @@ def test_no_two_ablations_are_one() -> None:
 def test_curl_learns_the_cheetah_slowly() -> None:
     for preset in ("author", "paper"):
         rates = [
-            resolve(task, "curl", preset)[0].agent_settings.learning_rate
+            resolve(task, "curl", preset).agent_settings.learning_rate
             for task in ("cheetah_run", "walker_walk")
         ]
         assert rates == [2e-4, 1e-3]
@@ -122,21 +120,21 @@ def test_curl_learns_the_cheetah_slowly() -> None:
 @pytest.mark.parametrize("agent", ["sac", "curl"])
 @pytest.mark.parametrize(("task", "repeat"), [("cartpole_swingup", 8), ("walker_walk", 2), ("cup_catch", 4)])
 def test_authors_choose_action_repeat_by_task(agent: str, task: str, repeat: int) -> None:
-    loop = resolve(task, agent, "author")[0].loop
+    loop = resolve(task, agent, "author").loop
     assert (loop.action_repeat, loop.seed_frames) == (repeat, 1_000 * repeat)
-    assert resolve(task, agent, "author", action_repeat=1)[0].loop.action_repeat == 1
+    assert resolve(task, agent, "author", action_repeat=1).loop.action_repeat == 1
 
 
 @pytest.mark.parametrize(("task", "rate"), [("cheetah_run", 2e-4), ("hopper_hop", 1e-3)])
 def test_curls_author_learns_slowly_on_the_cheetah_alone(task: str, rate: float) -> None:
-    assert resolve(task, "curl", "author")[0].agent_settings.learning_rate == rate
-    assert resolve(task, "curl", "author", learning_rate=0.5)[0].agent_settings.learning_rate == 0.5
+    assert resolve(task, "curl", "author").agent_settings.learning_rate == rate
+    assert resolve(task, "curl", "author", learning_rate=0.5).agent_settings.learning_rate == 0.5
 
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_every_preset_of_every_agent_resolves(agent: str) -> None:
     for preset, chosen in AGENTS[agent].presets.items():
-        config, _ = resolve("reacher_easy", agent, preset)
+        config = resolve("reacher_easy", agent, preset)
         assert config.preset == preset
         assert chosen.keys() <= setting_fields(agent).keys()
 
@@ -178,14 +176,14 @@ def test_a_wrong_choice_is_named_with_its_remedy(choices: dict[str, object], wor
 
 
 def test_a_task_with_images_of_its_own_takes_no_camera() -> None:
-    assert resolve("cheetah_run", camera=("0", "back"), depth=8.0)[0].loop.camera == ("0", "back")
+    assert resolve("cheetah_run", camera=("0", "back"), depth=8.0).loop.camera == ("0", "back")
     for choice in ({"camera": ("0",)}, {"depth": 8.0}):
         with pytest.raises(ValueError, match="toy_reach chooses for itself"):
             resolve("toy_reach", **choice)
 
 
 def test_a_stored_configuration_comes_back_the_same(tmp_path: Path) -> None:
-    config, _ = resolve("cheetah_run", seed=4, conv_strides=(2, 2))
+    config = resolve("cheetah_run", seed=4, conv_strides=(2, 2))
     stored = {
         "agent": "drqv2",
         "task": "cheetah_run",

@@ -30,7 +30,7 @@ def small(task: str, agent: str = "drqv2", **overrides: Any) -> Config:
         for name in ("image_size", "hidden_dim", "conv_filters"):
             del settings[name]
         settings |= TINY_DREAMER
-    return resolve(task, agent, **(settings | overrides))[0]
+    return resolve(task, agent, **(settings | overrides))
 
 
 @pytest.mark.parametrize(

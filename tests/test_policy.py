@@ -25,7 +25,7 @@ from pixelcontrol.train import EVAL_STREAM, build_env, choose_hardware, train
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("load")
-    config, _ = resolve(
+    config = resolve(
         "toy_reach", frames=200, envs=1, image_size=24, batch_size=4, hidden_dim=8, conv_filters=4,
         seed_frames=100, exploration_steps=20, eval_every_frames=200, eval_episodes=3, device="cpu",
     )  # fmt: skip
@@ -37,7 +37,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dreamer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("dreamer")
     small = {"frames": 200, "envs": 1, "seed_frames": 100, "exploration_steps": 20, "eval_episodes": 0}
-    config, _ = resolve("toy_reach", "dreamerv2", device="cpu", **(TINY_DREAMER | small))
+    config = resolve("toy_reach", "dreamerv2", device="cpu", **(TINY_DREAMER | small))
     train(config, path)
     return path
 

@@ -48,7 +48,7 @@ TINY: dict[str, Any] = {
 
 def tiny(**overrides: Any) -> Config:
     seed = overrides.pop("seed", 1)
-    return resolve("toy_reach", seed=seed, **(TINY | overrides))[0]
+    return resolve("toy_reach", seed=seed, **(TINY | overrides))
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -147,7 +147,7 @@ def test_evaluation_does_not_disturb_training(finished: Path, tmp_path: Path) ->
 
 def dreaming(**overrides: Any) -> Config:
     shared = {name: TINY[name] for name in TINY.keys() - {"image_size", "hidden_dim", "conv_filters"}}
-    return resolve("toy_reach", "dreamerv2", **(shared | TINY_DREAMER | {"frames": 400} | overrides))[0]
+    return resolve("toy_reach", "dreamerv2", **(shared | TINY_DREAMER | {"frames": 400} | overrides))
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_an_agent_that_remembers_resumes_exactly_too(
 
 def sensing(agent: str = "drqv2", world: str = "make_world", **overrides: Any) -> Config:
     shared = TINY | {"image_size": 16, "action_repeat": 1, "frames": 300}
-    return resolve(f"sensing:{world}", agent, **(shared | overrides))[0]
+    return resolve(f"sensing:{world}", agent, **(shared | overrides))
 
 
 def test_an_agent_with_proprioception_resumes_exactly_too(
@@ -231,7 +231,7 @@ def test_an_agent_of_images_alone_refuses_proprioception(tmp_path: Path) -> None
         r"sensing:make_world gives proprioception \(4 numbers\), and dreamerv2 learns from images alone; use "
         r"--agent drqv2, drq, curl or sac"
     )
-    config, _ = resolve("sensing:make_world", "dreamerv2", **TINY_DREAMER, action_repeat=1, eval_episodes=0)
+    config = resolve("sensing:make_world", "dreamerv2", **TINY_DREAMER, action_repeat=1, eval_episodes=0)
     with pytest.raises(ValueError, match=words):
         train(config, tmp_path)
 
@@ -385,7 +385,7 @@ def test_without_its_replay_one_that_learns_from_sequences_refills_over_an_end(t
 def test_choices_that_make_a_run_useless_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(tiny(frames=100), tmp_path / "short")
     assert "nothing will be learned in 100 frames" in capsys.readouterr().err
-    config, _ = resolve("sensing:make_world", **(TINY | {"frames": 20, "eval_episodes": 0}))
+    config = resolve("sensing:make_world", **(TINY | {"frames": 20, "eval_episodes": 0}))
     train(config, tmp_path / "endless, not evaluated")
     assert "time limit" not in capsys.readouterr().err
     config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, eval_episodes=1))
@@ -544,7 +544,7 @@ def test_it_learns_the_toy_task(agent: str, own: dict[str, Any], tmp_path: Path)
         "exploration_steps": 400, "update_every_agent_steps": 1, "eval_every_frames": 4_800, "eval_episodes": 20,
         "discount": 0.9, "device": "cpu", "precision": "fp32",
     }  # fmt: skip
-    train(resolve("toy_reach", agent, **(small | own))[0], tmp_path)
+    train(resolve("toy_reach", agent, **(small | own)), tmp_path)
     before, after = (float(row["episode_return"]) for row in rows(tmp_path / "eval.csv"))
     assert before < 34  # standing still returns 29 on average, straight to the target 48
     assert after > 35

@@ -148,10 +148,10 @@ def plan(
         words.setdefault((agent, preset or "paper"), word)
     jobs = []
     for seed, task, ((agent, preset), word) in product(seeds, tasks, words.items()):
-        config, known = resolve(task, agent, preset, seed, **overrides)
+        config = resolve(task, agent, preset, seed, **overrides)
         loop = config.loop
         images = min(loop.replay_capacity, loop.frames // loop.action_repeat)
-        channels = channel_count(loop.camera or known.camera, loop.depth)
+        channels = channel_count(loop.camera or find_task(task).camera, loop.depth)
         jobs.append(
             Job(
                 agent=agent,

@@ -172,5 +172,5 @@ def test_state_round_trip():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_crop_what_they_draw(preset):
-    chosen = resolve("reacher_easy", "curl", preset)[0].flat()
+    chosen = resolve("reacher_easy", "curl", preset).flat()
     assert chosen["crop_size"] < chosen["image_size"]
