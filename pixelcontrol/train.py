@@ -669,7 +669,8 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
             run.signal = number
             for env in filter(None, (run.env, run.eval_env)):
                 env.hurry()
-            signal.signal(number, signal.SIG_DFL)
+            # a terminal that closes and its shell send SIGHUP each: it counts once
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
             # not print: the signal may interrupt one, and a stream refuses a second within the first
             with suppress(OSError):  # the terminal may be closed
                 os.write(2, f"{signal.Signals(number).name}: saving; again to stop at once\n".encode())

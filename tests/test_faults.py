@@ -275,6 +275,27 @@ def test_a_second_signal_ends_it_at_once(number: signal.Signals, begun: Path, un
     assert_same_run(undisturbed, begun)
 
 
+def hang_up_at_every_save() -> None:
+    begin = Checkpoints.begin_save
+
+    def hang_up_and_begin(self: Checkpoints, *arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        begin(self, *arguments)
+
+    Checkpoints.begin_save = hang_up_and_begin  # type: ignore[method-assign]
+
+
+def test_a_terminal_that_closes_may_hang_up_twice(begun: Path, undisturbed: Path) -> None:
+    """The kernel does, and the shell again; the second comes while the first is answered by a save."""
+    before = saves(begun)
+    run = start(begun, prepare=hang_up_at_every_save)
+    assert run.ended() == 128 + signal.SIGHUP, run.printed()
+    assert saves(begun) > before
+    resumed = start(begun)
+    assert resumed.ended() == 0, resumed.printed()
+    assert_same_run(undisturbed, begun)
+
+
 def test_a_second_run_in_one_directory_is_refused_and_the_first_goes_on(
     undisturbed: Path, tmp_path: Path
 ) -> None:
