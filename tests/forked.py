@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -45,6 +46,8 @@ class CommandLine:
         self._log, self._begin = log, log.stat().st_size if log.exists() else 0
         self._process = _server.Process(target=_main, args=([str(part) for part in arguments], log, prepare))
         self._process.start()
+        # one that a failed test left stopped would hold up the end of all tests for ever
+        atexit.register(self._process.kill)
         assert self._process.pid is not None
         self.pid = self._process.pid
 
