@@ -144,6 +144,10 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._under_way: Future[None] | None = None
 
+    def images_bytes(self) -> int:
+        """Return how much of a replay is kept already."""
+        return sum(path.stat().st_size for path in self.directory.glob("*-images-*.bin"))
+
     def exist(self) -> bool:
         """Return whether this run ever saved a checkpoint, damaged or not."""
         return bool(self._generations())

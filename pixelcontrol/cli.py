@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import Field, replace
 from datetime import datetime
@@ -99,6 +101,10 @@ _KINDS = {
 }
 
 
+def _preset_of_an_agent(text: str) -> NoReturn:
+    raise argparse.ArgumentTypeError(f"belongs to an agent: write, for example, --agents drqv2:{text}")
+
+
 def _add_setting(group: Any, item: Field[Any]) -> None:
     shown = "yes" if item.default is True else "no" if item.default is False else item.default
     shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
@@ -147,7 +153,7 @@ def train(arguments: list[str]) -> int:
         help=f"one of {', '.join(AGENTS[agent].presets)} (default: paper)",
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--seed", type=int, default=1, help="of weights, worlds, noise and draws")
+    which.add_argument("--seed", type=number, default=1, help="of weights, worlds, noise and draws")
     which.add_argument(
         "--seeds", help="several at once, such as 1-4; a sweep into --out", default=argparse.SUPPRESS
     )
@@ -172,10 +178,10 @@ def train(arguments: list[str]) -> int:
     if "resume" in given:
         run_dir = given["resume"]
         config = read_config(run_dir)
-        strange = [word for word in ("task", "agent", "preset", "out") if word in given]
         # what another machine may ask for, and what the run's end is
         movable = {"device", "precision", "workers", "keep_replay", "frames"}
-        if changed := strange + sorted(overrides.keys() - movable):
+        fixed = ["task", "agent", "preset", "out", *sorted(overrides.keys() - movable)]
+        if changed := [name if name == "task" else flag(name) for name in fixed if name in given]:
             raise ValueError(
                 f"--resume continues a run with its own settings, but {', '.join(changed)} was given; "
                 "leave it out, or start a new run"
@@ -204,7 +210,8 @@ def train(arguments: list[str]) -> int:
             return run_sweep([config.task], agents, given["seeds"], run_dir, overrides, parallel=together)
         if (run_dir / "config.json").exists():
             raise ValueError(
-                f"{run_dir} already holds a run; continue it with --resume {run_dir}, or choose another --out"
+                f"{run_dir} already holds a run; continue it with --resume {shlex.quote(str(run_dir))}, or choose "
+                "another --out"
             )
     run_training(config, run_dir, resume="resume" in given)
     return 0
@@ -249,7 +256,7 @@ def play(arguments: list[str]) -> int:
         "--seed", type=at_least(0), default=None, help="of the episode; the run's own when left out"
     )
     given = parser.parse_strictly(arguments)
-    if given.video.suffix not in (".mp4", ".gif"):
+    if given.video.suffix.lower() not in (".mp4", ".gif"):
         raise ValueError(f"--video is {given.video}, but must end in .mp4 or .gif")
     from pixelcontrol.logger import write_video
     from pixelcontrol.policy import load
@@ -375,8 +382,9 @@ def compare_renderers(arguments: list[str]) -> int:
     from pixelcontrol.envs.tasks import find_task
     from pixelcontrol.experiments.sweep import parse_tasks
 
+    names = parse_tasks(given.tasks)
     print(TABLE_HEAD)
-    for name in parse_tasks(given.tasks):
+    for name in names:
         found = compare(find_task(name), given.states, (given.image_size, given.image_size))
         found.save(given.out / f"{name}.png")
         print(f"| {name} | {found.table_row()} |", flush=True)
@@ -393,6 +401,9 @@ def sweep(arguments: list[str]) -> int:
     )
     parser.add_argument("--tasks", nargs="+", required=True, help="names, or easy, medium, hard, all")
     parser.add_argument("--agents", nargs="+", default=["drqv2"], help="names, each alone or as agent:preset")
+    parser.add_argument(
+        "--preset", type=_preset_of_an_agent, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
     parser.add_argument("--seeds", default="1-3", help="such as 1-3 or 0,4,7")
     parser.add_argument("--out", type=Path, required=True, help="directory of the run directories")
     parser.add_argument("--jobs", type=at_least(0), default=0, help="runs at a time; 0 takes what fits")
@@ -476,17 +487,20 @@ def main(arguments: list[str] | None = None) -> int:
         print(__version__)
         return 0
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: pixelcontrol VERB ...  (each has --help)\n")
-        for name, verb in VERBS.items():
-            print(f"  {name:20s}{(verb.__doc__ or '').strip()}")
+        verbs = [f"  {name:20s}{(verb.__doc__ or '').strip()}" for name, verb in VERBS.items()]
+        print("\n".join(["usage: pixelcontrol VERB ...  (each has --help)", "", *verbs]))
         return 0
     if arguments[0] not in VERBS:
         from pixelcontrol.settings import unknown
 
         print(f"pixelcontrol: {unknown('verb', arguments[0], VERBS)}", file=sys.stderr)
         return 2
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         return VERBS[arguments[0]](arguments[1:])
+    except BrokenPipeError:  # whoever reads has seen enough, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_status

@@ -70,7 +70,7 @@ class LoopSettings:
     deterministic: bool = setting(
         False, "on a GPU, compute the same bits at every run; slower (a CPU always does)", "ours"
     )
-    image_size: int = setting(84, "height and width of an image, pixels", "section 4.1", low=16)
+    image_size: int = setting(84, "height and width of an image, pixels", "section 4.1", low=16, high=1024)
     camera: tuple[str, ...] = setting(
         (), "ids or names of the cameras that the agent sees through; the task's when left out", "ours"
     )

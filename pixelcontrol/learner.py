@@ -37,15 +37,15 @@ def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
         if wanted == "auto":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
             return ("bf16", "the fastest") if native else ("fp32", "no native bf16 on this GPU")
-        return wanted, "as asked"
+        return wanted, "as set"
     native = cpu_has_native_bf16()
     if wanted == "auto":
         return ("bf16", "native on this CPU") if native else ("fp32", "this CPU has no native bf16")
     if wanted == "tf32":
         raise ValueError("precision tf32 exists on NVIDIA GPUs only; on a CPU choose fp32, bf16 or auto")
     if wanted == "bf16" and not native:
-        return wanted, "as asked, though this CPU emulates it slowly"
-    return wanted, "as asked"
+        return wanted, "as set, though this CPU emulates it slowly"
+    return wanted, "as set"
 
 
 class Learner:

@@ -166,8 +166,13 @@ class Policy:
             ("proprioception", proprio, (len(stack), self.proprio_dim)),
         ):
             if given.shape != wanted:
+                hint = ""
+                if name == "proprioception" and given.shape[1] == 0:
+                    hint = "; give it beside the image: act(image, proprio)"
+                elif given.shape[1:] == (*size, wanted[1]):
+                    hint = "; colour planes come first: image.transpose(2, 0, 1)"
                 raise ValueError(
-                    f"this agent learned from {name} of shape {wanted[1:]}, and was given {given.shape[1:]}"
+                    f"this agent learned from {name} of shape {wanted[1:]}, and was given {given.shape[1:]}{hint}"
                 )
         return Observation(
             torch.from_numpy(np.ascontiguousarray(stack)), torch.from_numpy(proprio.astype(np.float32))
@@ -210,13 +215,21 @@ class Policy:
             warnings.filterwarnings("ignore", "No complete tensor", UserWarning)
             torch.export.save(program, buffer)
         path.write_bytes(buffer.getbuffer())
-        sizes = [(str(part.dtype).removeprefix("torch."), *map(str, part.shape[1:])) for part in example]
-        return ", ".join(f"{dtype} (batch, {', '.join(size)})" for dtype, *size in sizes)
+        names = ["observations", "proprio"]
+        if isinstance(self.agent, DreamerV2):
+            names = ["images", "last actions", "memory (zeros at first; returned beside the actions)"]
+        return ", ".join(
+            f"{name}: {str(part.dtype).removeprefix('torch.')} (batch, {', '.join(map(str, part.shape[1:]))})"
+            for name, part in zip(names, example, strict=False)
+        )
 
     def evaluate(
         self, episodes: int, *, renderer: RendererName | None = None, seed: int | None = None
     ) -> Evaluation:
         """Run episodes of the task it was trained on, on the images of `renderer` (its own by default).
+
+        Worlds may run in processes of their own, which import the script that asks for them: call this under
+        `if __name__ == "__main__":` there.
 
         Raises:
             ValueError: the task is a user's own and no longer what it was.

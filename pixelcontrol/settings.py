@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import field
 from typing import Any
@@ -54,6 +55,8 @@ def check(settings: Any) -> None:
         if choices and value not in choices:
             raise ValueError(unknown(flag(item.name), value, choices))
         for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{flag(item.name)} is {number}, but must be finite")
             if (low is not None and not number >= low) or (high is not None and not number <= high):
                 bounds = " and ".join(
                     f"{word} {bound:g}"

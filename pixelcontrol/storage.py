@@ -57,7 +57,9 @@ def _left_in_groups(root: Path) -> Iterator[int]:
                 yield int(limit_bytes) - used
 
 
-def choose(shape: tuple[int, ...], device: torch.device, directory: Path, reserve_bytes: int) -> Storage:
+def choose(
+    shape: tuple[int, ...], device: torch.device, directory: Path, reserve_bytes: int, copy_bytes: int = 0
+) -> Storage:
     """Choose the fastest place with room for a uint8 array of `shape`.
 
     Args:
@@ -65,6 +67,8 @@ def choose(shape: tuple[int, ...], device: torch.device, directory: Path, reserv
         device: where the agent learns.
         directory: where a file would be put.
         reserve_bytes: of GPU and of RAM, what is to stay free for everything else.
+        copy_bytes: what checkpoints will take there for their copy of the images. For a file this room is
+            needed; where other places come to be too short of it, the reason says so.
 
     Raises:
         ValueError: it fits nowhere; names what is needed and what is free.
@@ -77,12 +81,14 @@ def choose(shape: tuple[int, ...], device: torch.device, directory: Path, reserv
     disk = os.statvfs(directory)
     free["disk"] = disk.f_bavail * disk.f_frsize - RESERVE_BYTES
     words = ", ".join(f"{max(room, 0) / 1e9:.1f} GB free on {tier}" for tier, room in free.items())
+    copies = f"checkpoints keep a copy, {copy_bytes / 1e9:.1f} GB on disk (--keep-replay no)"
     for tier, room in free.items():
-        if size <= room:
-            return Storage(tier, size, words)
+        if size + (copy_bytes if tier == "disk" else 0) <= room:
+            return Storage(tier, size, words if copy_bytes <= free["disk"] else f"{words}; WARNING: {copies}")
     raise ValueError(
         f"the replay needs {size / 1e9:.1f} GB, but there are only {words} (after what everything else needs, "
-        f"{reserve_bytes / 1e9:.1f} GB of memory); lower --replay-capacity or --image-size"
+        f"{reserve_bytes / 1e9:.1f} GB of memory{f'; {copies}' if copy_bytes else ''}); lower "
+        "--replay-capacity or --image-size"
     )
 
 

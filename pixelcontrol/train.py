@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -38,7 +40,7 @@ from pixelcontrol.experiments.published import published_at
 from pixelcontrol.experiments.runs import EVAL_COLUMNS
 from pixelcontrol.experiments.statistics import dead_seeds
 from pixelcontrol.learner import Learner, choose_precision
-from pixelcontrol.logger import CsvLog, EventLog, Progress, write_video
+from pixelcontrol.logger import CsvLog, EventLog, Progress, clock, write_video
 from pixelcontrol.replay import SequenceReplay, TransitionReplay, ring_rows
 from pixelcontrol.rundir import RunLock, write_json
 from pixelcontrol.settings import flag
@@ -127,7 +129,7 @@ def _check_that_batches_fit(config: Config, env: Env) -> None:
     if sequences and rows < needed:
         raise ValueError(
             f"--sequence-length is {needed} images, but an episode of {config.task} has {rows} at --action-repeat "
-            f"{repeat}; lower it"
+            f"{repeat}; lower it to {rows}"
         )
     if config.loop.seed_frames // repeat // env.num_worlds + 1 < needed:
         why = "--sequence-length" if sequences else "--n-step and one"
@@ -196,6 +198,7 @@ class Counters:
         episode: finished episodes.
         seconds: of training so far, over all starts.
         next_eval: frame from which on an evaluation is due.
+        evaluated_at: frame of the last evaluation, -1 before the first.
         next_save: frame from which on a checkpoint is due.
         learn_from: agent step of the first update.
         catch_up_updates: updates still to be made at once when it is reached.
@@ -208,6 +211,7 @@ class Counters:
     episode: int = 0
     seconds: float = 0.0
     next_eval: int = 0
+    evaluated_at: int = -1
     next_save: int = 0
     learn_from: int = 0
     catch_up_updates: int = 0
@@ -238,6 +242,7 @@ class Run:
         _check_that_batches_fit(config, self.env)
         self.progress.say(self._announcement())
         self._warn_of_settings()
+        self.checkpoints = Checkpoints(run_dir)
         self.replay = self._build_replay()
         self.learner = Learner(
             self.agent,
@@ -268,7 +273,6 @@ class Run:
         self.commit = machine.commit()
         # A broken-off evaluation is made again from its start, so what is saved is the state from before it.
         self.eval_state = self.eval_env.state() if self.eval_env else None
-        self.checkpoints = Checkpoints(run_dir)
         state = None
         if resume and self.checkpoints.exist():
             state = self.checkpoints.load(self.replay if loop.keep_replay else None, world_shapes(self.env))
@@ -318,7 +322,8 @@ class Run:
         lengths = [-(-frames // loop.action_repeat)] if frames else []
         rows = ring_rows(capacity, hardware.envs, reach(config), *lengths)
         shape = (rows, hardware.envs, *self.env.image_shape)
-        place = storage.choose(shape, hardware.device, self.run_dir, reserve_bytes(config))
+        to_keep = max(0, math.prod(shape) - self.checkpoints.images_bytes()) if loop.keep_replay else 0
+        place = storage.choose(shape, hardware.device, self.run_dir, reserve_bytes(config), to_keep)
         self.progress.say(
             f"  replay of {capacity:,} transitions: {place.size_bytes / 1e9:.2f} GB on {place.tier} when full "
             f"({place.reason})"
@@ -375,9 +380,23 @@ class Run:
                 counters.next_save, saved_seconds = self.frame + loop.save_every_frames, counters.seconds
                 self.save(wait=False)
             self._heed_signal()
-        if self.eval_env and self.frame >= counters.next_eval:
+
+    def finish(self) -> None:
+        """Show what the last frame has come to, save, and say how to go on.
+
+        Raises:
+            Interrupted, NotFinite: see `train`.
+            CheckpointNotSaved: see `save`.
+        """
+        if self.eval_env is None:
+            self.pictures = self.artist.submit(self._draw)
+        elif self.frame > self.counters.evaluated_at:
             self._evaluate()
         self.save()
+        self.progress.say(
+            f"trained to frame {self.frame:,} in {clock(self.counters.seconds)}; longer with: pixelcontrol train "
+            f"--resume {shlex.quote(str(self.run_dir))} --frames {2 * self.config.loop.frames}"
+        )
 
     def _learn(self, updates: int) -> None:
         for _ in range(updates):
@@ -387,7 +406,8 @@ class Run:
 
     def _heed_signal(self) -> None:
         if self.signal is not None:
-            raise Interrupted(self.signal, f"continue with: pixelcontrol train --resume {self.run_dir}")
+            run_dir = shlex.quote(str(self.run_dir))
+            raise Interrupted(self.signal, f"continue with: pixelcontrol train --resume {run_dir}")
 
     def _updates_due(self, agent_steps: int) -> int:
         """Count the multiples of `update_every_agent_steps` that this round's agent steps go through."""
@@ -442,6 +462,9 @@ class Run:
     def _evaluate(self) -> None:
         """Evaluate, log, film, and draw the curve; training does not notice.
 
+        An evaluation that is not due, as at the end of a run, leaves no other trace than that: a run that is
+        made longer afterwards goes on as if it had been so long from the start.
+
         Raises:
             NotFinite: the newest updates broke the weights.
         """
@@ -450,8 +473,10 @@ class Run:
         self._refuse_broken_weights()
         self._finish_pictures()
         outcome = evaluate(self.agent, self.eval_env, loop.eval_episodes, before_step=self._heed_signal)
-        self.eval_state = self.eval_env.state()
-        self.counters.next_eval = (self.frame // loop.eval_every_frames + 1) * loop.eval_every_frames
+        if self.frame >= self.counters.next_eval:
+            self.eval_state = self.eval_env.state()
+            self.counters.next_eval = (self.frame // loop.eval_every_frames + 1) * loop.eval_every_frames
+        self.counters.evaluated_at = self.frame
         mean, std = float(outcome.returns.mean()), float(outcome.returns.std())
         row = {
             "episode_return": mean,
@@ -484,9 +509,10 @@ class Run:
             )
         self.pictures = self.artist.submit(self._draw, outcome.video)
 
-    def _draw(self, video: UInt8[np.ndarray, "images height width 3"]) -> None:
+    def _draw(self, video: UInt8[np.ndarray, "images height width 3"] | None = None) -> None:
         """Write film and curve; runs in a thread, since it takes as long as thousands of updates on a GPU."""
-        write_video(self.run_dir / "eval.mp4", video)
+        if video is not None:
+            write_video(self.run_dir / "eval.mp4", video)
         run_curve(self.run_dir)
         gc.collect()  # a figure is held by cycles: 1.5 MB more at every evaluation otherwise
 
@@ -680,6 +706,7 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
         previous = {number: signal.signal(number, stop) for number in heeded}
         try:
             run.train()
+            run.finish()
         except (Interrupted, WorkerError, FloatingPointError) as reason:
             try:
                 run.save()
@@ -700,9 +727,9 @@ def _memory_that_ran_out_is_explained() -> Iterator[None]:
         if not machine.ran_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"memory ran out ({str(error).partition(chr(10))[0] or 'on the host'}); the last checkpoint is "
-            "untouched: resume where more is free, or begin anew with a lower --batch-size, --replay-capacity, "
-            "--image-size or --envs"
+            f"memory ran out ({str(error).partition(chr(10))[0] or 'on the host'}); what was saved is untouched: "
+            "resume where more is free, or begin anew with a lower --batch-size, --replay-capacity, --image-size, "
+            "--envs or a smaller network"
         ) from error
 
 

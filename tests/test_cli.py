@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -69,6 +70,13 @@ def test_help_of_train_gives_default_and_source(capsys: pytest.CaptureFixture[st
         ("train ./my_robot:make_world", "'./my_robot' is no module's name"),
         ("train toy_reach --frames inf", "--frames"),
         ("train toy_reach --seed-frames 2", "fewer than 4 images (--n-step and one)"),
+        ("train toy_reach --learning-rate inf", "--learning-rate is inf, but must be finite"),
+        (
+            "train toy_reach --image-size 100000",
+            "must be at least 16 and at most 1024",
+        ),
+        ("sweep --tasks toy_reach --out x --preset quick", "write, for example, --agents drqv2:quick"),
+        ("compare-renderers cheetha_run", "'cheetah_run'"),
         ("sweep toy_reach --seeds 0 --jobs -1", "--jobs: must be at least 0, got '-1'"),
         ("eval nowhere", "holds no run"),
         ("eval nowhere --episodes 0", "--episodes: must be at least 1, got '0'"),
@@ -128,9 +136,9 @@ def test_a_finished_run_resumes_to_nothing(run_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("--batch-size 8", "batch_size was given"),
+        ("--batch-size 8", "--batch-size was given"),
         ("walker_walk", "task was given"),
-        ("--agent curl --preset author --out elsewhere", "agent, preset, out was given"),
+        ("--agent curl --preset author --out elsewhere", "--agent, --preset, --out was given"),
         ("--frames 100", "can be made longer, not shorter"),
         ("--frames 401", "an agent step is --action-repeat 2 frames"),
     ],
@@ -185,6 +193,13 @@ def test_renderers_are_compared_in_a_table_and_pictures(
         assert row.startswith(f"| {name} | ")
         assert row.count("|") == head.count("|") == rule.count("|")
         assert (tmp_path / f"{name}.png").exists()
+
+
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m pixelcontrol tasks | head -0; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert ended.returncode in (0, 128 + signal.SIGPIPE)  # 0 where it was quicker than its reader
+    assert ended.stderr == ""
 
 
 def test_an_unknown_renderer_is_answered_too() -> None:

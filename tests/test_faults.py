@@ -383,7 +383,7 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on(tmp_path: Path) -> None
     assert run.printed().count("died with exit code -9") == 2
     episodes = [int(row["episode"]) for row in rows(run_dir / "train.csv")]
     assert episodes == list(range(1, 11))  # of 12: those that it broke off in both worlds are not among them
-    assert [row["frame"] for row in rows(run_dir / "eval.csv")] == ["0", "400"]
+    assert [row["frame"] for row in rows(run_dir / "eval.csv")] == ["0", "400", "600"]
 
 
 ON_A_FULL_DISK = """

@@ -72,11 +72,11 @@ def test_what_has_another_shape_than_what_was_learned_from_is_refused(
 ) -> None:
     policy, image, sensed = pixelcontrol.load(sensing_dir), np.zeros((3, 16, 16), np.uint8), np.zeros(4)
     act = policy.episode()
-    with pytest.raises(ValueError, match=r"proprioception of shape \(4,\), and was given \(0,\)"):
+    with pytest.raises(ValueError, match=r"shape \(4,\), and was given \(0,\); .* act\(image, proprio\)"):
         act(image)
     with pytest.raises(ValueError, match=r"proprioception of shape \(4,\), and was given \(3,\)"):
         policy(np.zeros((9, 16, 16), np.uint8), sensed[:3])
-    with pytest.raises(ValueError, match=r"images of shape \(3, 16, 16\), and was given \(16, 16, 3\)"):
+    with pytest.raises(ValueError, match=r"and was given \(16, 16, 3\); .* image.transpose\(2, 0, 1\)"):
         act(image.transpose(1, 2, 0), sensed)
     with pytest.raises(ValueError, match=r"images of shape \(9, 16, 16\), and was given \(3, 16, 16\)"):
         policy(image, sensed)
@@ -115,7 +115,7 @@ def test_one_with_proprioception_is_evaluated_filmed_and_exported(
     assert film.exists()
     capsys.readouterr()
     assert main(["export", str(sensing_dir), "-o", str(exported)]) == 0
-    takes = "uint8 (batch, 9, 16, 16), float32 (batch, 4)"
+    takes = "observations: uint8 (batch, 9, 16, 16), proprio: float32 (batch, 4)"
     printed = capsys.readouterr().out
     assert printed.startswith(f"{exported} takes {takes}; observations are the last 3 images, oldest first")
     assert "actions are in [-1, 1]" in printed
@@ -163,7 +163,10 @@ def test_an_agent_that_remembers_acts_on_what_it_saw(dreamer_dir: Path) -> None:
 def test_an_exported_dreamer_goes_on_from_its_memory(dreamer_dir: Path, tmp_path: Path) -> None:
     policy = pixelcontrol.load(dreamer_dir)
     takes = policy.export(tmp_path / "policy.pt2")
-    assert takes == "uint8 (batch, 3, 64, 64), float32 (batch, 2), float32 (batch, 20)"
+    assert takes == (
+        "images: uint8 (batch, 3, 64, 64), last actions: float32 (batch, 2), memory (zeros at first; returned "
+        "beside the actions): float32 (batch, 20)"
+    )
     act = torch.export.load(tmp_path / "policy.pt2").module()
     draw = torch.Generator().manual_seed(1)
     action, memory = torch.zeros(3, 2), torch.zeros(3, 20)

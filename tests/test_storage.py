@@ -52,6 +52,18 @@ def test_the_fastest_place_with_room_is_chosen(machine, tmp_path, device, free, 
     assert "free on ram" in place.reason
 
 
+def test_a_file_needs_room_for_the_copy_that_checkpoints_keep(machine, tmp_path):
+    machine(ram=SHORT, disk=ENOUGH + SIZE)
+    assert choose(SHAPE, CPU, tmp_path, RESERVE_BYTES, SIZE).tier == "disk"
+    machine(ram=SHORT, disk=ENOUGH)
+    with pytest.raises(ValueError, match=r"keep a copy, 0\.0 GB on disk \(--keep-replay no\)"):
+        choose(SHAPE, CPU, tmp_path, RESERVE_BYTES, SIZE)
+    machine(ram=RESERVE_BYTES + SIZE, disk=SHORT)
+    assert "WARNING: checkpoints keep a copy" in choose(SHAPE, CPU, tmp_path, RESERVE_BYTES, SIZE).reason
+    machine(ram=RESERVE_BYTES + SIZE, disk=ENOUGH)
+    assert "WARNING" not in choose(SHAPE, CPU, tmp_path, RESERVE_BYTES, SIZE).reason
+
+
 def test_a_large_reserve_is_one_of_memory(machine, tmp_path):
     machine(ram=4 * RESERVE_BYTES + SIZE, disk=ENOUGH)
     assert choose(SHAPE, CPU, tmp_path, 4 * RESERVE_BYTES).tier == "ram"

@@ -372,6 +372,28 @@ def test_a_lengthened_run_equals_one_that_was_so_long_from_the_start(finished: P
     assert rows(finished / "eval.csv") == rows(tmp_path / "eval.csv")
 
 
+def test_a_run_ends_with_an_evaluation_which_is_no_part_of_a_longer_one(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Evaluations are due at every 200 frames."""
+    train(tiny(frames=500), tmp_path)
+    said = capsys.readouterr().err
+    assert "trained to frame 500 in" in said
+    assert f"longer with: pixelcontrol train --resume {tmp_path} --frames 1000" in said
+    assert [row["frame"] for row in rows(tmp_path / "eval.csv")] == ["0", "200", "400", "500"]
+    train(tiny(), tmp_path, resume=True)
+    assert_same(finished, tmp_path)
+    *before, last, end = rows(tmp_path / "eval.csv")
+    assert last["frame"] == "500"
+    assert [*before, end] == rows(finished / "eval.csv")
+
+
+def test_a_run_that_is_never_evaluated_has_a_curve_too(tmp_path: Path) -> None:
+    train(tiny(frames=100, eval_episodes=0), tmp_path)
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+    assert not (tmp_path / "eval.mp4").exists()
+
+
 def test_without_its_replay_one_that_learns_from_sequences_refills_over_an_end(tmp_path: Path) -> None:
     """An episode of the toy has 26 images: the seed frames after a resume give no whole sequence of 20."""
     config = dreaming(

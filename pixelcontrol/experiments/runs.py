@@ -106,7 +106,8 @@ def read_runs(paths: Iterable[Path | str]) -> list[Run]:
     runs = [run for file in files.values() for run in _runs_in(file)]
     if not runs:
         raise ValueError(
-            f"{', '.join(map(str, files.values()))}: no evaluation yet; train on, or with --eval-episodes above 0"
+            f"{', '.join(map(str, files.values()))}: no evaluation yet; train on, or with --eval-episodes above 0 "
+            "(returns in training are in train.csv and curve.png)"
         )
     runs.sort(key=_identity)
     for run, other in pairwise(runs):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -227,7 +228,7 @@ def describe(jobs: Sequence[Job], parallel: int) -> str:
         parallel = min(parallel, len(left))
         lines += [
             f"{hours:.1f} device hours, {hours / parallel:.1f} with {parallel} at a time, at the speed that this "
-            "sweep has shown or, for agents that have not run yet, the paper's on one V100",
+            "sweep has shown or, for agents that have not run, the paper's on one V100 (a CPU core: a tenth)",
             f"{memory:.1f} GB for the largest run, {parallel * memory:.1f} GB with {parallel} at a time",
         ]
     return "\n".join(lines)
@@ -451,6 +452,12 @@ def sweep(
         _refuse_too_many(jobs, parallel, device)
     place = RayCluster(ray, cpus_per_run, gpus_per_run) if ray else ThisMachine(parallel)
     failed = run_all(jobs, place)
+    for job in jobs:
+        now = progress(job)
+        print(f"  {job}  return {now['episode_return']:.1f} at frame {now['frame']:,}")
+    print(
+        f"figures: pixelcontrol plot {shlex.quote(str(out))}; a page: pixelcontrol report {shlex.quote(str(out))}"
+    )
     return 1 if failed else 0
 
 
