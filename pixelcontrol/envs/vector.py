@@ -158,6 +158,8 @@ class VectorEnv:
             self._hosts += [self._host(share, in_process=num_workers == 0) for share in self._shares]
             for host, share in zip(self._hosts, self._shares, strict=True):
                 if (fault := host.answer(START_TIMEOUT)) is not None:
+                    if fault == "died with exit code 1":
+                        fault += "; a script asks for them under `if __name__ == '__main__':`, for workers import it"
                     raise WorkerError(f"worlds {share.start} to {share.stop - 1} could not be built: {fault}")
         except BaseException:
             self.close()

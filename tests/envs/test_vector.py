@@ -486,6 +486,14 @@ def test_an_environment_that_nobody_closes_does_not_keep_python_from_ending(tmp_
     assert not any(is_running(int(pid)) for pid in ended.stdout.split())
 
 
+def test_a_script_without_its_guard_is_told_of_it(tmp_path):
+    script = tmp_path / "parent.py"
+    unguarded = PARENT.format(tests=str(Path(__file__).parent)).replace('__name__ == "__main__"', "True")
+    script.write_text(unguarded)
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert ended.stderr.splitlines()[-1].endswith("under `if __name__ == '__main__':`, for workers import it")
+
+
 def is_running(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
