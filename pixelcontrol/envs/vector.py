@@ -159,7 +159,7 @@ class VectorEnv:
             for host, share in zip(self._hosts, self._shares, strict=True):
                 if (fault := host.answer(START_TIMEOUT)) is not None:
                     if fault == "died with exit code 1":
-                        fault += "; a script asks for them under `if __name__ == '__main__':`, for workers import it"
+                        fault += "; workers import the script: it needs `if __name__ == '__main__':`"
                     raise WorkerError(f"worlds {share.start} to {share.stop - 1} could not be built: {fault}")
         except BaseException:
             self.close()

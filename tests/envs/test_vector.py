@@ -491,7 +491,7 @@ def test_a_script_without_its_guard_is_told_of_it(tmp_path):
     unguarded = PARENT.format(tests=str(Path(__file__).parent)).replace('__name__ == "__main__"', "True")
     script.write_text(unguarded)
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
-    assert ended.stderr.splitlines()[-1].endswith("under `if __name__ == '__main__':`, for workers import it")
+    assert ended.stderr.splitlines()[-1].endswith("it needs `if __name__ == '__main__':`")
 
 
 def is_running(pid):
