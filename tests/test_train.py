@@ -52,12 +52,13 @@ def tiny(**overrides: Any) -> Config:
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    """Read a CSV without the columns that a clock fills."""
+    """Read a CSV without the columns that a clock or a developer fills meanwhile."""
     with path.open(newline="") as file:
         table = list(csv.DictReader(file))
     for row in table:
         row.pop("hour")
         row.pop("frames_per_second", None)
+        row.pop("commit", None)
     return table
 
 
