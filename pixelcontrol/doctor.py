@@ -96,9 +96,8 @@ def _time_images(renderer: RendererName, device: str) -> tuple[float, np.ndarray
         for _ in range(TIMED_IMAGES):
             env.send(np.zeros((1, env.spec.action_dim), dtype=np.float32))
             step = env.receive()
-        return (time.perf_counter() - started) / TIMED_IMAGES * 1e3, step.image[0].permute(
-            1, 2, 0
-        ).cpu().numpy()
+        milliseconds = (time.perf_counter() - started) / TIMED_IMAGES * 1e3
+        return milliseconds, step.image[0].permute(1, 2, 0).cpu().numpy()
     finally:
         env.close()
 
