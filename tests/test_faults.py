@@ -170,7 +170,7 @@ def test_one_signal_saves_and_exits(number: signal.Signals, undisturbed: Path, t
     run.signal_group(number)
     run.signal(signal.SIGCONT)
     assert run.ended() == 128 + number, run.printed()
-    assert f"continue with: pixelcontrol train --resume {run_dir}" in run.printed()
+    assert f"continue with: pixelcontrol train --resume '{run_dir}'" in run.printed()
     assert "Traceback" not in run.printed()
     assert_gone(workers)
     resumed = start(run_dir)
