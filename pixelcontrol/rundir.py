@@ -6,11 +6,15 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pixelcontrol.errors import RunError
+
+PATIENCE_SECONDS = 2.0
+"""How long a lock is waited for: one killed while it started another process leaves it to that for a moment."""
 
 
 class RunBusy(RunError):
@@ -32,18 +36,27 @@ class RunLock:
             OSError: the directory is gone or read-only.
         """
         self._file = (run_dir / "lock").open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not self._locked_within(PATIENCE_SECONDS):
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
             self._file.close()
             raise RunBusy(
                 f"{run_dir} is in use by {holder}; wait for it, end it, or choose another directory"
-            ) from None
+            )
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._file.flush()
+
+    def _locked_within(self, seconds: float) -> bool:
+        give_up = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    return False
+                time.sleep(0.05)
 
     def release(self) -> None:
         """Give the directory free."""

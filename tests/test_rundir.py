@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,12 @@ def test_a_second_run_is_refused_by_name_and_a_crash_frees_the_directory(tmp_pat
             holder.kill()
     with RunLock(tmp_path):
         assert (tmp_path / "lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def test_a_lock_that_is_free_in_a_moment_is_waited_for(tmp_path: Path) -> None:
+    lock = RunLock(tmp_path)
+    threading.Timer(0.3, lock.release).start()
+    RunLock(tmp_path).release()
 
 
 def test_a_released_directory_can_be_taken_again(tmp_path: Path) -> None:
