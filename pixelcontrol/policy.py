@@ -201,26 +201,31 @@ class Policy:
         channels, height, width = self.image_shape
         image = torch.zeros(2, channels * self.config.loop.frame_stack, height, width, dtype=torch.uint8)
         module: nn.Module = _Greedy(self.agent)
-        sensed = (torch.zeros(2, self.proprio_dim),) if self.proprio_dim else ()
-        example: tuple[Tensor, ...] = (image, *sensed)
+        example = {"observations": image}
+        if self.proprio_dim:
+            example["proprio"] = torch.zeros(2, self.proprio_dim)
         if isinstance(self.agent, DreamerV2):
             module = _GreedyAndRemembering(self.agent)
-            example = image, torch.zeros(2, self.action_dim), self.agent.no_features(2)
+            example = {
+                "images": image,
+                "last actions": torch.zeros(2, self.action_dim),
+                "memory (zeros at first; returned beside the actions)": self.agent.no_features(2),
+            }
         batch = torch.export.Dim("batch")
         program = torch.export.export(
-            module, example, dynamic_shapes=tuple({0: batch} for _ in example), strict=False
+            module,
+            tuple(example.values()),
+            dynamic_shapes=tuple({0: batch} for _ in example),
+            strict=False,
         )
         buffer = io.BytesIO()
         with warnings.catch_warnings():  # it takes weights that lie channels-last for parts of larger ones
             warnings.filterwarnings("ignore", "No complete tensor", UserWarning)
             torch.export.save(program, buffer)
         path.write_bytes(buffer.getbuffer())
-        names = ["observations", "proprio"]
-        if isinstance(self.agent, DreamerV2):
-            names = ["images", "last actions", "memory (zeros at first; returned beside the actions)"]
         return ", ".join(
             f"{name}: {str(part.dtype).removeprefix('torch.')} (batch, {', '.join(map(str, part.shape[1:]))})"
-            for name, part in zip(names, example, strict=False)
+            for name, part in example.items()
         )
 
     def evaluate(

@@ -14,7 +14,7 @@ from typing import Any
 from pixelcontrol.errors import RunError
 
 PATIENCE_SECONDS = 2.0
-"""How long a lock is waited for: one killed while it started another process leaves it to that for a moment."""
+"""How long a run waits for its lock: one killed while it started a process leaves it to that for a moment."""
 
 
 class RunBusy(RunError):
@@ -28,15 +28,15 @@ class RunLock:
     remove. The file's text only tells others who holds it.
     """
 
-    def __init__(self, run_dir: Path) -> None:
-        """Take the lock.
+    def __init__(self, run_dir: Path, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        """Take the lock, which is waited for so long.
 
         Raises:
             RunBusy: another process holds it.
             OSError: the directory is gone or read-only.
         """
         self._file = (run_dir / "lock").open("a+", encoding="utf-8")
-        if not self._locked_within(PATIENCE_SECONDS):
+        if not self._locked_within(patience_seconds):
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
             self._file.close()

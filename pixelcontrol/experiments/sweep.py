@@ -540,7 +540,7 @@ def _busy(job: Job) -> bool:
     if not (job.directory / "sweep.json").exists():
         return False
     try:
-        with RunLock(job.directory):
+        with RunLock(job.directory, patience_seconds=0.0):
             return False
     except RunBusy:
         return True
