@@ -1,4 +1,4 @@
-"""An own robot, from its model to a policy: a box with one arm learns from pixels to crawl.
+"""A robot of your own, from its model to a policy: a box with one arm learns from pixels to crawl.
 
     cd examples
     pixelcontrol train crawler:make_world --preset quick --frames 30_000 --out ../runs/crawler

@@ -26,22 +26,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pixelcontrol import machine, storage
 from pixelcontrol.augment import random_shift
-from pixelcontrol.config import AGENTS, Config
-from pixelcontrol.errors import RunError
-from pixelcontrol.experiments.sweep import ThisMachine, plan, progress, run_all
-from pixelcontrol.learner import Learner
-from pixelcontrol.memory import FrameStack
-from pixelcontrol.replay import ring_rows
-from pixelcontrol.train import (
+from pixelcontrol.build import (
     TRAIN_STREAM,
     Hardware,
-    Run,
     build_agent,
     build_env,
     build_replay,
     choose_hardware,
     reach,
 )
+from pixelcontrol.config import AGENTS, Config
+from pixelcontrol.errors import RunError
+from pixelcontrol.experiments.sweep import ThisMachine, plan, progress, run_all
+from pixelcontrol.learner import Learner
+from pixelcontrol.memory import FrameStack
+from pixelcontrol.replay import ring_rows
+from pixelcontrol.train import Run
 from pixelcontrol.types import Env, Replay, TimeStep
 
 WARM_UP = 5
@@ -125,10 +125,13 @@ def bench_update(config: Config, hardware: Hardware, env: Env, repeats: int) -> 
         replay = filled_replay(small, env, device, "gpu" if device.type == "cuda" else "ram", Path())
         agent = build_agent(config, env.image_shape, env.spec.action_dim, device, env.spec.proprio_dim)
         learner = Learner(
-            agent, replay, batch_size=config.loop.batch_size, precision=precision, device=device
+            agent,
+            replay,
+            batch_size=config.loop.batch_size,
+            precision=precision,
+            device=device,
+            capture=name != PLAIN,
         )
-        if name == PLAIN:
-            learner.capturable = False
         make_cycle, cycle = _updater(learner)
         make_cycle()  # the first also creates the optimisers' state
         with Operations() as operations:
@@ -202,14 +205,14 @@ def bench_env(config: Config, hardware: Hardware, repeats: int) -> None:
     """Time physics, images and stacking of all worlds together, under random actions, beside one world alone."""
     times = {}
     for envs in dict.fromkeys((hardware.envs, 1)):
-        part = dataclasses.replace(hardware, envs=envs, workers=min(hardware.workers, envs))
-        env = build_env(config, part, envs, TRAIN_STREAM)
+        env = build_env(config, hardware, envs, TRAIN_STREAM)
         try:
             times[envs] = measure(_stepper(env, config), repeats, hardware.device) / envs
         finally:
             env.close()
+        workers = min(hardware.workers, envs)
         print(
-            f"env     {config.task}, {part.envs} worlds, {part.workers} workers, {config.loop.renderer}: "
+            f"env     {config.task}, {envs} worlds, {workers} workers, {config.loop.renderer}: "
             f"{1e3 / np.median(times[envs]):.0f} agent steps/s, each {spread(times[envs])}",
             flush=True,
         )
@@ -280,7 +283,6 @@ def _train(config: Config, hardware: Hardware, *, plain: bool) -> tuple[float, d
     with tempfile.TemporaryDirectory(dir=".") as folder:
         run = Run(until(warm_up), Path(folder), hardware, resume=False)
         run.learner.capturable &= not plain
-        run.queues = run.learner.capturable
         run.save = lambda wait=True: None  # type: ignore[method-assign]
 
         def seconds_until(frames: int) -> float:

@@ -389,7 +389,7 @@ class Checkpoints:
             raise CheckpointError(
                 self.directory,
                 f"the kept replay has images of shape {shape}, and this run's {tuple(replay.images.shape)}",
-                "resume with the settings it was saved with, or without the kept replay",
+                "resume with the settings it was saved with, or with --keep-replay no",
             )
         row = max(0, content["replay"]["rows_added"] - replay.rows)
         if manifest.images:

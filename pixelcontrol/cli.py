@@ -13,7 +13,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import Field, replace
+from dataclasses import Field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -120,18 +120,21 @@ def _add_setting(group: Any, item: Field[Any]) -> None:
     )
 
 
-def train(arguments: list[str]) -> int:
-    """Train an agent."""
-    # Until training begins nothing would be lost: Ctrl-C ends the process at once, as SIGTERM does.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from pixelcontrol.config import AGENTS, check_together, read_config, resolve, setting_fields
+def _agent_named(arguments: list[str]) -> str:
+    """Return the agent, which must be known first, since each has settings of its own."""
+    from pixelcontrol.config import AGENTS
     from pixelcontrol.settings import unknown
 
-    first = Parser(prog="pixelcontrol train", add_help=False)
-    first.add_argument("--agent", default="drqv2")
-    agent = first.parse_known_args(arguments)[0].agent
+    parser = Parser(prog="pixelcontrol train", add_help=False)
+    parser.add_argument("--agent", default="drqv2")
+    agent: str = parser.parse_known_args(arguments)[0].agent
     if agent not in AGENTS:
-        first.error(unknown("agent", agent, AGENTS))
+        parser.error(unknown("agent", agent, AGENTS))
+    return agent
+
+
+def _train_parser(agent: str) -> Parser:
+    from pixelcontrol.config import AGENTS, setting_fields
 
     parser = Parser(
         prog="pixelcontrol train",
@@ -167,53 +170,47 @@ def train(arguments: list[str]) -> int:
     )
     parser.add_argument("--out", type=Path, help="run directory", default=argparse.SUPPRESS)
     group = parser.add_argument_group(f"settings of the run and of {agent}, with their sources")
-    fields = setting_fields(agent)
-    for item in fields.values():
+    for item in setting_fields(agent).values():
         _add_setting(group, item)
-    given = vars(parser.parse_strictly(arguments))
-    overrides = {name: given[name] for name in given.keys() & fields.keys()}
+    return parser
 
+
+def train(arguments: list[str]) -> int:
+    """Train an agent."""
+    # Until training begins nothing would be lost: Ctrl-C ends the process at once, as SIGTERM does.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    agent = _agent_named(arguments)
+    parser = _train_parser(agent)
+    given = vars(parser.parse_strictly(arguments))
+    from pixelcontrol.config import read_resumed, resolve, setting_fields
     from pixelcontrol.train import train as run_training
 
+    overrides = {name: given[name] for name in given.keys() & setting_fields(agent).keys()}
     if "resume" in given:
-        run_dir = given["resume"]
-        config = read_config(run_dir)
-        # what another machine may ask for, and what the run's end is
-        movable = {"device", "precision", "workers", "keep_replay", "frames"}
-        fixed = ["task", "agent", "preset", "out", *sorted(overrides.keys() - movable)]
-        if changed := [name if name == "task" else flag(name) for name in fixed if name in given]:
-            raise ValueError(
-                f"--resume continues a run with its own settings, but {', '.join(changed)} was given; "
-                "leave it out, or start a new run"
-            )
-        if overrides.get("frames", config.loop.frames) < config.loop.frames:
-            raise ValueError(
-                f"--frames is {overrides['frames']}, but the run is of {config.loop.frames:,}: it can be made "
-                "longer, not shorter"
-            )
-        config = replace(config, loop=replace(config.loop, **overrides))
-        check_together(config.loop)
-    else:
-        if "task" not in given:
-            parser.error("which task? Name one of `pixelcontrol tasks`")
-        preset = given.get("preset", "paper")
-        config = resolve(given["task"], agent, preset, given["seed"], **overrides)
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = f"{config.task.replace(':', '.')}-{agent}-{given.get('seeds', config.seed)}-{stamp}"
-        run_dir = given.get("out", Path("runs") / name)
-        if "seeds" in given:
-            from pixelcontrol.experiments.sweep import parse_seeds
-            from pixelcontrol.experiments.sweep import sweep as run_sweep
+        known = {name: given[name] for name in ("task", "agent", "preset", "out") if name in given}
+        config = read_resumed(given["resume"], overrides | known)
+        run_training(config, given["resume"], resume=True)
+        return 0
+    if "task" not in given:
+        parser.error("which task? Name one of `pixelcontrol tasks`")
+    preset = given.get("preset", "paper")
+    config = resolve(given["task"], agent, preset, given["seed"], **overrides)
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = f"{config.task.replace(':', '.')}-{agent}-{given.get('seeds', config.seed)}-{stamp}"
+    run_dir = given.get("out", Path("runs") / name)
+    if "seeds" in given:
+        from pixelcontrol.experiments.sweep import parse_seeds
+        from pixelcontrol.experiments.sweep import sweep as run_sweep
 
-            together = len(parse_seeds(given["seeds"]))
-            agents = [f"{agent}:{preset}"]
-            return run_sweep([config.task], agents, given["seeds"], run_dir, overrides, parallel=together)
-        if (run_dir / "config.json").exists():
-            raise ValueError(
-                f"{run_dir} already holds a run; continue it with --resume {shlex.quote(str(run_dir))}, or choose "
-                "another --out"
-            )
-    run_training(config, run_dir, resume="resume" in given)
+        together = len(parse_seeds(given["seeds"]))
+        agents = [f"{agent}:{preset}"]
+        return run_sweep([config.task], agents, given["seeds"], run_dir, overrides, parallel=together)
+    if (run_dir / "config.json").exists():
+        raise ValueError(
+            f"{run_dir} already holds a run; continue it with --resume {shlex.quote(str(run_dir))}, or choose "
+            "another --out"
+        )
+    run_training(config, run_dir)
     return 0
 
 
@@ -479,7 +476,11 @@ VERBS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb and return the exit status: 0, 1 for a failed run, 2 for a mistake in the arguments."""
+    """Run one verb and return the exit status.
+
+    That is 0, 1 for a failed run, 2 for a mistake in the arguments, or 128 and the number of the signal that
+    stopped a run.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # where a user's own module:factory may lie

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -45,6 +45,8 @@ AGENTS = {
 }
 # Settings of the loop that mean nothing to an agent that learns from sequences.
 OF_TRANSITIONS = {"frame_stack", "n_step", "discount"}
+# What a resume may choose anew: another machine's ways, and the run's end.
+MOVABLE = {"device", "precision", "workers", "keep_replay", "frames"}
 RENDERERS: tuple[RendererName, ...] = get_args(RendererName)
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -89,7 +91,7 @@ class LoopSettings:
         0, "updates made at once after the seed frames, beside the usual ones", "SAC-AE has some", low=0
     )
     eval_every_frames: int = setting(20_000, "frames between evaluations", "section 4.1", low=1)
-    eval_episodes: int = setting(10, "episodes per evaluation; 0 evaluates never", "section 4.1", low=0)
+    eval_episodes: int = setting(10, "episodes per evaluation; 0 never evaluates", "section 4.1", low=0)
     save_every_frames: int = setting(100_000, "frames between checkpoints", "ours", low=1)
     keep_replay: bool = setting(
         True, "keep the replay beside the checkpoint, so that a resumed run is the same run", "ours"
@@ -110,6 +112,17 @@ class Config:
     def flat(self) -> dict[str, Any]:
         """Return every setting of loop and agent by its name; no name occurs in both."""
         return dataclasses.asdict(self.loop) | dataclasses.asdict(self.agent_settings)
+
+
+def transitions_kept(config: Config, num_worlds: int = 1) -> int:
+    """Return how many transitions the replay of a run has room for.
+
+    A short run never fills a large replay, so that it can be made longer and have missed nothing. An episode's
+    start takes room too, and a user's own may be an agent step long.
+    """
+    per_agent_step = 2 if find_task(config.task).source == "factory" else 1
+    agent_steps = config.loop.frames // config.loop.action_repeat
+    return min(config.loop.replay_capacity, per_agent_step * agent_steps + num_worlds)
 
 
 def reserve_bytes(config: Config) -> int:
@@ -149,16 +162,10 @@ def resolve(
 
     chosen: dict[str, Any] = {"frames": known.train_frames, "action_repeat": known.action_repeat}
     if agent == "drqv2":  # the paper's own hyper-parameters, not its opponents'
-        chosen |= {"stddev_duration": known.exploration_agent_steps, **known.deviations}
+        chosen |= {"stddev_duration": known.stddev_duration, **known.deviations}
     for name, value in AGENTS[agent].presets[preset].items():
         chosen[name] = value.get(known.domain, value["other"]) if isinstance(value, Mapping) else value
     chosen |= {name: value for name, value in overrides.items() if (name, value) != ("frames", 0)}
-
-    def fill(kind: type) -> Any:
-        names = {item.name for item in dataclasses.fields(kind)}
-        filled = kind(**{name: value for name, value in chosen.items() if name in names})
-        check(filled)
-        return filled
 
     if known.source in ("toy", "factory") and {"camera", "depth"} & overrides.keys():
         raise ValueError(f"--camera and --depth are for dm_control's own tasks; {task} chooses for itself")
@@ -168,17 +175,26 @@ def resolve(
             f"{flag(min(strange))} is for agents that learn from transitions; {agent} learns from sequences: "
             "leave it out"
         )
-    config = Config(task, agent, preset, seed, fill(LoopSettings), fill(AGENTS[agent].settings))
-    check_together(config.loop)
+    config = _config(task, agent, preset, seed, chosen)
+    _check(config)
     return config
 
 
-def check_together(loop: LoopSettings) -> None:
-    """Check what no field can check alone.
+def _config(task: str, agent: str, preset: str, seed: int, values: Mapping[str, Any]) -> Config:
+    """Split settings into those of the loop and those of the agent."""
 
-    Raises:
-        ValueError: names the values, and what they must be.
-    """
+    def of(kind: type) -> Any:
+        names = {item.name for item in dataclasses.fields(kind)}
+        return kind(**{name: value for name, value in values.items() if name in names})
+
+    return Config(task, agent, preset, seed, of(LoopSettings), of(AGENTS[agent].settings))
+
+
+def _check(config: Config) -> None:
+    """Check each field, and what no field can check alone."""
+    loop = config.loop
+    check(loop)
+    check(config.agent_settings)
     for name in ("frames", "seed_frames", "eval_every_frames", "save_every_frames"):
         value = getattr(loop, name)
         if value % loop.action_repeat:
@@ -186,10 +202,6 @@ def check_together(loop: LoopSettings) -> None:
                 f"{flag(name)} is {value} frames, but an agent step is --action-repeat {loop.action_repeat} "
                 "frames; choose a multiple of it"
             )
-    if loop.workers > loop.envs > 0:
-        raise ValueError(
-            f"--workers is {loop.workers}, but --envs is {loop.envs}; a worker steps at least one world"
-        )
 
 
 def read_config(run_dir: Path) -> Config:
@@ -215,20 +227,39 @@ def read_config(run_dir: Path) -> Config:
         raise ValueError(
             f"the settings {', '.join(strange)} of {path} do not match this version of pixelcontrol"
         )
-    loop_names = {item.name for item in dataclasses.fields(LoopSettings)}
-    return Config(
-        stored["task"],
-        agent,
-        stored["preset"],
-        stored["seed"],
-        LoopSettings(**{name: values[name] for name in loop_names}),
-        AGENTS[agent].settings(**{name: values[name] for name in values.keys() - loop_names}),
-    )
+    return _config(stored["task"], agent, stored["preset"], stored["seed"], values)
+
+
+def read_resumed(run_dir: Path, overrides: Mapping[str, Any]) -> Config:
+    """Read the configuration of a run that is to go on, with what may change then (see `MOVABLE`).
+
+    Args:
+        run_dir: of the run.
+        overrides: values by name, of settings or of what else makes a run, such as its task.
+
+    Raises:
+        ValueError: there is no run; or an override is fixed, impossible, or makes the run shorter.
+    """
+    config = read_config(run_dir)
+    if fixed := sorted(overrides.keys() - MOVABLE):
+        names = ", ".join(name if name == "task" else flag(name) for name in fixed)
+        raise ValueError(
+            f"--resume continues a run with its own settings, but {names} was given; leave it out, or start a "
+            "new run"
+        )
+    before = config.loop.frames
+    config = replace(config, loop=replace(config.loop, **overrides))
+    _check(config)
+    if config.loop.frames < before:
+        raise ValueError(
+            f"--frames is {config.loop.frames}, but the run is of {before:,}: it can be made longer, not shorter"
+        )
+    return config
 
 
 def lengthen(run_dir: Path, frames: int) -> None:
-    """Let a run have so many frames, if it was to have others."""
+    """Set how many frames a stored run is to have."""
     content = read_json(run_dir / "config.json")
-    if content["frames"] != frames:
-        content["frames"] = content["settings"]["frames"] = frames
+    if content["settings"]["frames"] != frames:
+        content["settings"]["frames"] = frames
         write_json(run_dir / "config.json", content)

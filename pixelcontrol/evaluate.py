@@ -20,7 +20,7 @@ SATURATED_ACTION = 0.995
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out of it.
+    """The result of one evaluation.
 
     Attributes:
         returns: undiscounted return of each episode.

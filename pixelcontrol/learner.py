@@ -52,9 +52,19 @@ class Learner:
     """Updates one agent from one replay."""
 
     def __init__(
-        self, agent: Agent, replay: Replay, *, batch_size: int, precision: str, device: torch.device
+        self,
+        agent: Agent,
+        replay: Replay,
+        *,
+        batch_size: int,
+        precision: str,
+        device: torch.device,
+        capture: bool = True,
     ) -> None:
-        """Prepare updates at `precision`, one of "fp32", "tf32", "bf16" (see `choose_precision`)."""
+        """Prepare updates at `precision`, one of "fp32", "tf32", "bf16" (see `choose_precision`).
+
+        Without `capture` they run step by step on a GPU too.
+        """
         self.agent, self.replay = agent, replay
         self.batch_size, self.device = batch_size, device
         self.bf16 = precision == "bf16"
@@ -66,7 +76,7 @@ class Learner:
         self.agent_step = torch.zeros((), dtype=torch.int64, device=device)
         # One for each update of the agent's cycle, by its turn, with the metrics that it writes.
         self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]] = {}
-        self.capturable = device.type == "cuda" and replay.images.is_cuda
+        self.capturable = capture and device.type == "cuda" and replay.images.is_cuda
         self.updates_run = 0
         # Finite as long as every metric of every update was; on the device, like the metrics.
         self.sum_of_metrics = torch.zeros((), device=device)

@@ -23,6 +23,7 @@ from pixelcontrol.errors import RunError
 
 PLAIN_LINE_EVERY_SECONDS = 30.0
 LIVE_LINE_EVERY_SECONDS = 0.2
+SPEED_WINDOW_SECONDS = 10.0
 VIDEO_WIDTH = 336
 IMAGES_PER_SECOND = 30
 
@@ -98,11 +99,17 @@ class EventLog:
 
 
 class Progress:
-    """One line that lives in a terminal; elsewhere, a plain line now and then."""
+    """One line that lives in a terminal; elsewhere, a plain line now and then.
+
+    Attributes:
+        frames_per_second: over the last seconds of training, with or without learning but never over both.
+    """
 
     def __init__(self, total_frames: int, seed_frames: int) -> None:
         """Count to `total_frames`; the first `seed_frames` are made without learning, so they foretell nothing."""
         self.total_frames, self.seed_frames = total_frames, seed_frames
+        self.frames_per_second = 0.0
+        self.measure_from(0)
         self.live = sys.stderr.isatty()
         self.next_line = 0.0
         self.last_return = math.nan
@@ -121,17 +128,31 @@ class Progress:
         self.last_return = episode_return
         self.losses = "  ".join(f"{name} {metrics[name]:.3g}" for name in metrics if name.endswith("_loss"))
 
-    def frame(self, frame: int, frames_per_second: float) -> None:
-        """Show where training stands, if the last time was long enough ago."""
+    def measure_from(self, frame: int) -> None:
+        """Measure the speed anew, as if training began here and now."""
+        self.since, self.from_frame, self.settled = time.monotonic(), frame, False
+
+    def leave_out(self, seconds: float) -> None:
+        """Let the last `seconds`, which were not training, not count."""
+        self.since += seconds
+
+    def frame(self, frame: int) -> None:
+        """Measure the speed, and show where training stands, if the last time was long enough ago."""
         now = time.monotonic()
+        if self.from_frame < self.seed_frames <= frame:
+            self.measure_from(frame)
+        elif (passed := now - self.since) > SPEED_WINDOW_SECONDS or not self.settled:
+            self.frames_per_second = (frame - self.from_frame) / max(passed, 1e-9)
+            if passed > SPEED_WINDOW_SECONDS:
+                self.since, self.from_frame, self.settled = now, frame, True
         if now < self.next_line:
             return
         self.next_line = now + (LIVE_LINE_EVERY_SECONDS if self.live else PLAIN_LINE_EVERY_SECONDS)
-        known = frames_per_second > 0 and frame > self.seed_frames
-        left = (self.total_frames - frame) / frames_per_second if known else math.inf
+        known = self.frames_per_second > 0 and frame > self.seed_frames
+        left = (self.total_frames - frame) / self.frames_per_second if known else math.inf
         last = "" if math.isnan(self.last_return) else f"return {self.last_return:.1f}  "
         line = (
-            f"{frame:,}/{self.total_frames:,} frames  {frames_per_second:.0f} frames/s  {last}{self.losses}  "
+            f"{frame:,}/{self.total_frames:,} frames  {self.frames_per_second:.0f} frames/s  {last}{self.losses}  "
             f"{clock(left)} left"
         )
         self._print(f"\r\033[K{line}" if self.live else f"{line}\n")

@@ -37,8 +37,8 @@ def choose_device(wanted: str) -> torch.device:
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
     """Send a small array to a device, behind the work that is queued there and without waiting for it.
 
-    PyTorch waits for that work unless told otherwise. `array` may change as soon as this returns, since CUDA takes
-    ordinary memory's content at once; on a CPU the tensor is that memory itself.
+    PyTorch waits for that work unless told otherwise. On a GPU the tensor is a copy, finished when this returns,
+    since CUDA takes ordinary memory's content at once; on a CPU it shares `array`'s memory: do not write there.
     """
     return torch.from_numpy(array).to(device, non_blocking=True)
 

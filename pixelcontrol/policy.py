@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from pixelcontrol import machine
 from pixelcontrol.agents.dreamerv2 import DreamerV2
+from pixelcontrol.build import EVAL_STREAM, build_agent, build_env, choose_hardware, world_shapes
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.config import Config, read_config
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.evaluate import MEMORY_SEED, Evaluation, evaluate
-from pixelcontrol.train import EVAL_STREAM, build_agent, build_env, choose_hardware, world_shapes
 from pixelcontrol.types import Agent, Observation, TimeStep
 
 MAX_WORLDS = 10
@@ -238,6 +238,7 @@ class Policy:
 
         Raises:
             ValueError: the task is a user's own and no longer what it was.
+            NoOpenGL: there is no OpenGL here, or `warp` was used before in this process.
         """
         config = self.config if seed is None else replace(self.config, seed=seed)
         hardware = choose_hardware(config)
@@ -256,7 +257,7 @@ class Policy:
 
 
 def load(run_dir: str | Path) -> Policy:
-    """Load the agent of a run's last checkpoint, on the CPU.
+    """Load the agent of a run's last checkpoint, on the CPU, and set up this process (`machine.prepare_process`).
 
     Raises:
         ValueError: there is no run.

@@ -36,8 +36,8 @@ def ring_rows(capacity: int, num_worlds: int, reach: int, episode_agent_steps: i
         capacity: transitions.
         num_worlds: worlds.
         reach: rows that whatever is drawn reaches over.
-        episode_agent_steps: length of an episode. The row that starts one holds no transition, so shorter
-            episodes than are told of here leave room for somewhat fewer transitions, never for more memory.
+        episode_agent_steps: length of an episode, whose first row holds no transition. If episodes are shorter,
+            the ring holds somewhat fewer transitions.
     """
     per_world = -(-capacity // num_worlds)
     return int(per_world * (1 + 1 / episode_agent_steps)) + 1 + reach
@@ -323,7 +323,7 @@ class SequenceReplay:
         self.rows_added = 0
 
     def __len__(self) -> int:
-        """How many sequences can be drawn."""
+        """How many sequences can be drawn; an episode's last counts `length` times with `oversample_ends`."""
         return len(self.starts)
 
     def add(self, step: TimeStep) -> None:

@@ -29,7 +29,7 @@ class RunLock:
     """
 
     def __init__(self, run_dir: Path, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        """Take the lock, which is waited for so long.
+        """Take the lock, waiting for it at most `patience_seconds`.
 
         Raises:
             RunBusy: another process holds it.
@@ -59,7 +59,7 @@ class RunLock:
                 time.sleep(0.05)
 
     def release(self) -> None:
-        """Give the directory free."""
+        """Release the directory."""
         self._file.close()
 
     def __enter__(self) -> RunLock:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,11 +27,20 @@ import torch
 from jaxtyping import UInt8
 
 from pixelcontrol import machine, storage
+from pixelcontrol.build import (
+    EVAL_STREAM,
+    TRAIN_STREAM,
+    Hardware,
+    build_agent,
+    build_env,
+    build_replay,
+    check_that_batches_fit,
+    choose_hardware,
+    reach,
+    world_shapes,
+)
 from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
-from pixelcontrol.config import AGENTS, Config, lengthen, reserve_bytes
-from pixelcontrol.envs.dmc import RendererName
-from pixelcontrol.envs.make import make_env
-from pixelcontrol.envs.tasks import find_task
+from pixelcontrol.config import AGENTS, Config, lengthen, reserve_bytes, transitions_kept
 from pixelcontrol.envs.vector import WorkerError
 from pixelcontrol.errors import STOP_SIGNALS, Interrupted, RunError
 from pixelcontrol.evaluate import evaluate
@@ -39,16 +48,13 @@ from pixelcontrol.experiments.figures import run_curve
 from pixelcontrol.experiments.published import published_at
 from pixelcontrol.experiments.runs import EVAL_COLUMNS
 from pixelcontrol.experiments.statistics import dead_seeds
-from pixelcontrol.learner import Learner, choose_precision
+from pixelcontrol.learner import Learner
 from pixelcontrol.logger import CsvLog, EventLog, Progress, clock, write_video
-from pixelcontrol.replay import SequenceReplay, TransitionReplay, ring_rows
+from pixelcontrol.replay import ring_rows
 from pixelcontrol.rundir import RunLock, write_json
 from pixelcontrol.settings import flag
-from pixelcontrol.types import Agent, Env, Replay, TimeStep
+from pixelcontrol.types import Replay, TimeStep
 
-# Training and evaluation worlds draw their episodes from different random streams of one seed.
-TRAIN_STREAM, EVAL_STREAM = 0, 1
-SPEED_WINDOW_SECONDS = 10.0
 # Beside --save-every-frames, for machines that take hours for so many.
 SAVE_EVERY_SECONDS = 1_800.0
 
@@ -63,129 +69,6 @@ class OutOfMemory(RunError):
 
 class NotFinite(RunError):
     """A loss or an action became NaN or infinite; the evidence is saved, the last checkpoint untouched."""
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """What "auto" came to on this machine, and the words that say so; `workers` processes, or one per world."""
-
-    device: torch.device
-    precision: str
-    precision_reason: str
-    envs: int
-    workers: int
-
-
-def choose_hardware(config: Config) -> Hardware:
-    """Fill in what depends on this machine.
-
-    Raises:
-        ValueError: the wanted device or precision does not exist here.
-    """
-    loop = config.loop
-    device = machine.choose_device(loop.device)
-    precision, reason = choose_precision(loop.precision, device)
-    envs = loop.envs or (16 if device.type == "cuda" else 1)
-    cores = machine.usable_cores()
-    if "OMP_NUM_THREADS" in os.environ:  # a sweep's way of giving each run its share
-        cores = min(cores, torch.get_num_threads())
-    return Hardware(device, precision, reason, envs, loop.workers or cores)
-
-
-def build_agent(
-    config: Config, image_shape: tuple[int, ...], action_dim: int, device: torch.device, proprio_dim: int = 0
-) -> Agent:
-    """Build the configured agent with fresh weights, for images of (channels, height, width).
-
-    Raises:
-        ValueError: it takes no proprioception, or no images of this size.
-    """
-    channels, *size = image_shape
-    shape = (channels * config.loop.frame_stack, *size)
-    kind = AGENTS[config.agent]
-    if proprio_dim and kind.learns_from == "sequences":
-        sensing = [name for name, other in AGENTS.items() if other.learns_from == "transitions"]
-        raise ValueError(
-            f"{config.task} gives proprioception ({proprio_dim} numbers), and {config.agent} learns from images "
-            f"alone; use --agent {', '.join(sensing[:-1])} or {sensing[-1]}, or a world without"
-        )
-    own = {"proprio_dim": proprio_dim} if proprio_dim else {}
-    return kind.build(shape, action_dim, config.agent_settings, device=device, seed=config.seed, **own)
-
-
-def reach(config: Config) -> int:
-    """Return how many rows of one world an element of a batch reaches over."""
-    if AGENTS[config.agent].learns_from == "sequences":
-        return int(config.agent_settings.sequence_length)
-    return config.loop.n_step + config.loop.frame_stack
-
-
-def _check_that_batches_fit(config: Config, env: Env) -> None:
-    """Refuse a run whose first update would find nothing whole to draw."""
-    sequences = AGENTS[config.agent].learns_from == "sequences"
-    needed = reach(config) if sequences else config.loop.n_step + 1
-    repeat, frames = config.loop.action_repeat, env.spec.episode_frames
-    rows = -(-frames // repeat) + 1 if frames else needed
-    if sequences and rows < needed:
-        raise ValueError(
-            f"--sequence-length is {needed} images, but an episode of {config.task} has {rows} at --action-repeat "
-            f"{repeat}; lower it to {rows}"
-        )
-    if config.loop.seed_frames // repeat // env.num_worlds + 1 < needed:
-        why = "--sequence-length" if sequences else "--n-step and one"
-        raise ValueError(
-            f"--seed-frames {config.loop.seed_frames} give fewer than {needed} images ({why}) of each of "
-            f"{env.num_worlds} worlds; raise it to {(needed - 1) * repeat * env.num_worlds}"
-        )
-
-
-def build_replay(
-    config: Config,
-    images: UInt8[torch.Tensor, "rows worlds channels height width"],
-    action_dim: int,
-    device: torch.device,
-    proprio_dim: int = 0,
-) -> Replay:
-    """Build the replay from which the configured agent learns, on memory for its images."""
-    loop = config.loop
-    if AGENTS[config.agent].learns_from == "sequences":
-        return SequenceReplay(
-            images, action_dim=action_dim, length=reach(config), device=device, seed=config.seed,
-            oversample_ends=config.agent_settings.foresee_ends,
-        )  # fmt: skip
-    return TransitionReplay(
-        images, action_dim=action_dim, n_step=loop.n_step, gamma=loop.discount,
-        frame_stack=loop.frame_stack, device=device, seed=config.seed, proprio_dim=proprio_dim,
-    )  # fmt: skip
-
-
-def build_env(
-    config: Config, hardware: Hardware, num_worlds: int, stream: int, *, renderer: RendererName | None = None
-) -> Env:
-    """Start `num_worlds` worlds of the configured task; `renderer` overrides the configured one."""
-    loop = config.loop
-    task = find_task(config.task)
-    return make_env(
-        replace(task, camera=loop.camera or task.camera, depth=loop.depth),
-        num_worlds=num_worlds,
-        num_workers=min(hardware.workers, num_worlds),
-        renderer=renderer or loop.renderer,
-        image_size=(loop.image_size, loop.image_size),
-        action_repeat=loop.action_repeat,
-        device=str(hardware.device),
-        seed=config.seed,
-        stream=stream,
-    )
-
-
-def world_shapes(env: Env) -> dict[str, Any]:
-    """What of its worlds an agent is built for: one trained in others can neither go on in these nor act."""
-    spec = env.spec
-    return {
-        "image_shape": list(env.image_shape),
-        "action_dim": spec.action_dim,
-        "proprio_dim": spec.proprio_dim,
-    }
 
 
 @dataclass
@@ -239,7 +122,7 @@ class Run:
         self.agent = build_agent(
             config, self.env.image_shape, spec.action_dim, hardware.device, spec.proprio_dim
         )
-        _check_that_batches_fit(config, self.env)
+        check_that_batches_fit(config, self.env)
         self.progress.say(self._announcement())
         self._warn_of_settings()
         self.checkpoints = Checkpoints(run_dir)
@@ -250,10 +133,9 @@ class Run:
             batch_size=loop.batch_size,
             precision=hardware.precision,
             device=hardware.device,
-        )
-        if loop.deterministic:
             # a resumed run makes a few updates before it records its graphs: bits must not depend on when
-            self.learner.capturable = False
+            capture=not loop.deterministic,
+        )
         self.memory = self.agent.memory(self.agent.generator)
         self.counters = Counters(
             next_save=loop.save_every_frames,
@@ -263,8 +145,6 @@ class Run:
             episode_frames=[0] * hardware.envs,
         )
         self.last = np.zeros(hardware.envs, dtype=bool)
-        # Whether an update costs the host no time, since the device is given it as one graph.
-        self.queues = self.learner.capturable
         self.metrics: dict[str, torch.Tensor] = {}
         self.artist = ThreadPoolExecutor(max_workers=1)
         self.pictures: Future[None] | None = None
@@ -316,8 +196,7 @@ class Run:
 
     def _build_replay(self) -> Replay:
         config, loop, hardware = self.config, self.config.loop, self.hardware
-        # a short run never fills a large ring
-        capacity = min(loop.replay_capacity, loop.frames // loop.action_repeat + hardware.envs)
+        capacity = transitions_kept(config, hardware.envs)
         frames = self.env.spec.episode_frames
         lengths = [-(-frames // loop.action_repeat)] if frames else []
         rows = ring_rows(capacity, hardware.envs, reach(config), *lengths)
@@ -343,17 +222,13 @@ class Run:
         total = loop.frames // loop.action_repeat
         if self.memory.observation is None:
             self._take(self.env.reset())
-        started, window_started, window_frame = (
-            time.monotonic() - counters.seconds,
-            time.monotonic(),
-            self.frame,
-        )
-        speed, saved_seconds = 0.0, counters.seconds
+        started, saved_seconds = time.monotonic() - counters.seconds, counters.seconds
+        self.progress.measure_from(self.frame)
         while counters.agent_step < total:
             if self.eval_env and self.frame >= counters.next_eval:
                 paused = time.monotonic()
                 self._evaluate()
-                window_started += time.monotonic() - paused
+                self.progress.leave_out(time.monotonic() - paused)
             if counters.catch_up_updates and counters.agent_step >= counters.learn_from:
                 self._learn(1)  # one at a time, so that a run can stop and go on between any two
                 counters.catch_up_updates -= 1
@@ -361,21 +236,16 @@ class Run:
                 acting = int((~self.last).sum())
                 updates = self._updates_due(acting)
                 actions = self._act()
-                if self.queues:  # so the GPU has work while the host waits for the actions and sends them
+                if self.learner.capturable:  # an update costs the host no time: it waits with work on the GPU
                     self._learn(updates)
                 self.env.send(actions())
-                if not self.queues:
+                if not self.learner.capturable:
                     self._learn(updates)
                 step = self.env.receive()
                 counters.agent_step += acting
-                self._take(step, speed)
-            now = time.monotonic()
-            counters.seconds = now - started
-            if now - window_started > SPEED_WINDOW_SECONDS or self.frame < loop.seed_frames:
-                speed = (self.frame - window_frame) / (now - window_started)
-            if now - window_started > SPEED_WINDOW_SECONDS:
-                window_started, window_frame = now, self.frame
-            self.progress.frame(self.frame, speed)
+                self._take(step)
+            counters.seconds = time.monotonic() - started
+            self.progress.frame(self.frame)
             if self.frame >= counters.next_save or counters.seconds >= saved_seconds + SAVE_EVERY_SECONDS:
                 counters.next_save, saved_seconds = self.frame + loop.save_every_frames, counters.seconds
                 self.save(wait=False)
@@ -416,7 +286,7 @@ class Run:
         end = self.counters.agent_step + agent_steps
         return max(0, -(-end // every) - -(-start // every))
 
-    def _take(self, step: TimeStep, speed: float = 0.0) -> None:
+    def _take(self, step: TimeStep) -> None:
         """Store one row of every world, and log the episodes that it ends."""
         self.replay.add(step)
         self.memory.push(step)
@@ -430,7 +300,7 @@ class Run:
             counters.episode_frames[world] += self.config.loop.action_repeat
             if step.last[world]:
                 counters.episode += 1
-                self._log_episode(counters.returns[world], counters.episode_frames[world], speed)
+                self._log_episode(counters.returns[world], counters.episode_frames[world])
 
     def _position(self) -> dict[str, Any]:
         c = self.counters
@@ -439,13 +309,13 @@ class Run:
             "frame": self.frame, "agent_step": c.agent_step, "update": c.update, "hour": c.seconds / 3600,
         }  # fmt: skip
 
-    def _log_episode(self, episode_return: float, episode_frames: int, speed: float) -> None:
+    def _log_episode(self, episode_return: float, episode_frames: int) -> None:
         metrics = {name: float(value) for name, value in self.metrics.items()}
         row = {
             "episode": self.counters.episode,
             "episode_return": episode_return,
             "episode_frames": episode_frames,
-            "frames_per_second": speed,
+            "frames_per_second": self.progress.frames_per_second,
         }
         self.train_log.append(self._position() | row | metrics)
         self.board.append({f"train/{name}": value for name, value in (row | metrics).items()}, self.frame)
@@ -526,7 +396,7 @@ class Run:
         self.pictures = None
 
     def _act(self) -> Callable[[], np.ndarray]:
-        """Have actions chosen; the result waits for them, and for nothing that is asked of the device later.
+        """Start choosing actions; calling the result waits for them, but not for work that is queued afterwards.
 
         Where updates are queued, a breakdown is noticed a round of updates late.
         """
@@ -579,7 +449,7 @@ class Run:
     def save(self, wait: bool = True) -> None:
         """Write a checkpoint from which `_restore` continues as if nothing had happened.
 
-        Without `wait` it counts some time later: training goes on while the disk takes it, or does not.
+        Without `wait` it is written in the background; that it failed is said at the next save.
 
         Raises:
             NotFinite: the newest updates broke the weights, which must not take the place of good ones.
@@ -667,6 +537,7 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
         NotFinite: see `Run.train`.
         OutOfMemory: the last checkpoint is untouched.
         WorkerError, FloatingPointError: a world failed beyond mending; everything is saved.
+        RunError: the directory is gone, or one of its tables was cut short.
         CheckpointNotSaved: the disk did not take the last checkpoint; the one before stands.
         CheckpointError, RunBusy: the directory holds no usable checkpoint, or another process trains in it.
     """
@@ -744,7 +615,6 @@ def write_config(config: Config, run_dir: Path, hardware: Hardware, renderer: st
         "precision": hardware.precision,
         "device": hardware.device.type,
         "envs": hardware.envs,
-        "frames": config.loop.frames,
         # with what "auto" came to, so that a run that is resumed on another machine stays the run it was
         "settings": config.flat() | {"envs": hardware.envs, "precision": hardware.precision},
         "versions": machine.versions(),

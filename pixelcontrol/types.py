@@ -154,7 +154,7 @@ class Env(Protocol):
         """Continue exactly where `state` was taken; follow with `send`."""
 
     def hurry(self) -> None:
-        """Wait only seconds for worlds that hang, since the run is to stop; for signal handlers too."""
+        """From now on give up a world that hangs after seconds; may be called by a signal handler."""
 
     def close(self) -> None:
         """End every worker process."""
@@ -209,7 +209,7 @@ class Replay(Protocol):
     generator: torch.Generator
 
     def __len__(self) -> int:
-        """How many different elements a batch can have."""
+        """How many entries a batch is drawn from; an element may have several, and is drawn as often."""
 
     def add(self, step: TimeStep) -> None:
         """Append one row of every world, over the oldest row when the ring is full; never waits for the device."""

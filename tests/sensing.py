@@ -24,8 +24,8 @@ class Blind(gymnasium.Env):
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012  gymnasium's own form
     render_mode = "rgb_array"
 
-    def __init__(self, numb=False):
-        self.numb = numb
+    def __init__(self, numb=False, length=STEPS):
+        self.numb, self.length = numb, length
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -35,7 +35,7 @@ class Blind(gymnasium.Env):
     def step(self, action):
         reward = 1.0 - abs(float(action[0]) - self.arm[1, 0])
         self.steps += 1
-        return self.sense(), reward, False, self.steps == STEPS, {}
+        return self.sense(), reward, False, self.steps == self.length, {}
 
     def sense(self):
         self.arm = self.np_random.uniform(-1.0, 1.0, (2, 2))
@@ -51,6 +51,11 @@ def make_world(image_size, action_repeat):
 
 def make_numb_world(image_size, action_repeat):
     return GymnasiumWorld(Blind(numb=True), image_size, action_repeat, proprio="arm")
+
+
+def make_brief_world(image_size, action_repeat):
+    """Its episodes are one step long, which nothing tells beforehand."""
+    return GymnasiumWorld(Blind(length=1), image_size, action_repeat, proprio="arm")
 
 
 def make_bare_world(image_size, action_repeat):

@@ -138,8 +138,10 @@ def test_a_finished_run_resumes_to_nothing(run_dir: Path) -> None:
     [
         ("--batch-size 8", "--batch-size was given"),
         ("walker_walk", "task was given"),
-        ("--agent curl --preset author --out elsewhere", "--agent, --preset, --out was given"),
+        ("--agent curl --preset author --out elsewhere", "--agent, --out, --preset was given"),
         ("--frames 100", "can be made longer, not shorter"),
+        ("--precision bf61", "did you mean 'bf16'"),
+        ("--workers -1", "--workers is -1, but must be at least 0"),
         ("--frames 401", "an agent step is --action-repeat 2 frames"),
     ],
 )

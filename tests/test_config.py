@@ -162,7 +162,6 @@ def test_every_setting_says_what_it_is_and_where_it_comes_from(agent: str) -> No
         ({"batch_size": 0}, "--batch-size is 0, but must be at least 1"),
         ({"discount": 1.5}, "--discount is 1.5, but must be at least 0 and at most 1"),
         ({"frames": 1001}, "--frames is 1001 frames, but an agent step is --action-repeat 2"),
-        ({"envs": 2, "workers": 3}, "--workers is 3, but --envs is 2"),
         ({"seed": -1}, "--seed is -1"),
         ({"learning_rate": float("nan")}, "--learning-rate is nan"),
         ({"agent": "dreamerv2", "n_step": 3}, "--n-step is for agents that learn from transitions"),

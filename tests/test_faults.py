@@ -27,6 +27,7 @@ from forked import PATIENCE_SECONDS, CommandLine
 from test_checkpoint import OWN_DISK, files
 from test_train import TINY, assert_same, rows
 
+from pixelcontrol import build
 from pixelcontrol import train as loop
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.envs import vector
@@ -190,13 +191,13 @@ def hang_at(stream: int, step: int) -> None:
         send(self, action)
 
     VectorEnv.send = hang  # type: ignore[method-assign]
-    loop.make_env = partial(make_env, step_timeout=3600.0)  # type: ignore[assignment]
+    build.make_env = partial(make_env, step_timeout=3600.0)  # type: ignore[assignment]
     vector.HURRIED_TIMEOUT = 0.5
 
 
 @pytest.mark.parametrize(
     ("stream", "step"),
-    [(loop.TRAIN_STREAM, 70), (loop.EVAL_STREAM, 3), (loop.EVAL_STREAM, 30)],
+    [(build.TRAIN_STREAM, 70), (build.EVAL_STREAM, 3), (build.EVAL_STREAM, 30)],
     ids=["learning", "first evaluation", "second evaluation"],
 )
 def test_a_signal_does_not_wait_for_a_worker_that_hangs(
@@ -212,16 +213,16 @@ def test_a_signal_does_not_wait_for_a_worker_that_hangs(
     resumed = start(run_dir)
     assert resumed.ended() == 0, resumed.printed()
     assert "resumed at frame" in resumed.printed()
-    if stream == loop.EVAL_STREAM:  # in training, the hung worker's episodes are discarded
+    if stream == build.EVAL_STREAM:  # in training, the hung worker's episodes are discarded
         assert_same_run(undisturbed, run_dir)
 
 
 def hang_while_worlds_are_built() -> None:
-    def build(*_: object) -> None:
+    def build_for_ever(*_: object) -> None:
         print("builds for ever", flush=True)
         time.sleep(10 * PATIENCE_SECONDS)
 
-    loop.build_env = build  # type: ignore[assignment]
+    loop.build_env = build_for_ever  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

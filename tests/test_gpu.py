@@ -12,8 +12,9 @@ import torch
 from dreaming import TINY_DREAMER
 
 import pixelcontrol
+from pixelcontrol.build import TRAIN_STREAM, build_env, choose_hardware
 from pixelcontrol.config import AGENTS, Config, resolve
-from pixelcontrol.train import TRAIN_STREAM, build_env, choose_hardware, train
+from pixelcontrol.train import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

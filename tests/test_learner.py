@@ -13,11 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings
+from pixelcontrol.build import build_agent, build_replay
 from pixelcontrol.config import AGENTS, resolve
 from pixelcontrol.learner import WARM_UP_UPDATES, Learner, choose_precision, cpu_has_native_bf16
 from pixelcontrol.machine import to_device
 from pixelcontrol.replay import TransitionReplay
-from pixelcontrol.train import build_agent, build_replay
 from pixelcontrol.types import TimeStep
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

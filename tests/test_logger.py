@@ -57,14 +57,30 @@ def test_a_terminal_that_was_closed_does_not_end_a_run(monkeypatch: pytest.Monke
         monkeypatch.setattr(sys, "stderr", closed)
         progress = Progress(1_000, 0)
         progress.say("a line")
-        progress.frame(500, 10.0)
+        progress.frame(500)
         monkeypatch.undo()
         with suppress(OSError):
             closed.close()
 
 
-def test_seed_frames_do_not_foretell_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
-    Progress(10_000, 400).frame(400, 100.0)
-    assert "? left" in capsys.readouterr().err
-    Progress(10_000, 400).frame(1_000, 100.0)
-    assert "1m30s left" in capsys.readouterr().err
+def test_the_speed_is_that_of_the_last_seconds_and_never_of_seed_frames_and_learning_together(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    progress = Progress(10_000, 400)
+    progress.measure_from(0)
+    measured = []
+    for now, frame in [
+        (1.0, 200), (2.0, 400), (3.0, 410), (14.0, 520), (15.0, 600), (20.0, 640), (54.0, 1_000)
+    ]:  # fmt: skip
+        if now == 54.0:
+            progress.leave_out(20.0)
+        progress.frame(frame)
+        measured.append(progress.frames_per_second)
+    # one window is from 2 to 14 seconds, the next, without the evaluation, of 20 seconds
+    assert measured == [200.0, 200.0, 10.0, 10.0, 10.0, 10.0, 24.0]
+    said = capsys.readouterr().err
+    assert said.startswith("200/10,000 frames  200 frames/s")
+    assert "? left" in said
+    assert said.endswith("1,000/10,000 frames  24 frames/s    6m15s left\n")

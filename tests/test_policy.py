@@ -16,10 +16,11 @@ from dreaming import TINY_DREAMER
 
 import pixelcontrol
 from pixelcontrol import policy as policies
+from pixelcontrol.build import EVAL_STREAM, build_env, choose_hardware
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.cli import main
 from pixelcontrol.config import resolve
-from pixelcontrol.train import EVAL_STREAM, build_env, choose_hardware, train
+from pixelcontrol.train import train
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,9 @@ import pytest
 import torch
 from dreaming import TINY_DREAMER
 
+from pixelcontrol import learner
 from pixelcontrol import train as loop
+from pixelcontrol.build import choose_hardware
 from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
 from pixelcontrol.cli import main
 from pixelcontrol.config import Config, read_config, resolve
@@ -91,7 +93,7 @@ def test_a_run_leaves_everything_it_promises(finished: Path) -> None:
         path.name for path in finished.iterdir()
     }
     config = json.loads((finished / "config.json").read_text())
-    assert (config["task"], config["agent"], config["frames"]) == ("toy_reach", "drqv2", 600)
+    assert (config["task"], config["agent"], config["settings"]["frames"]) == ("toy_reach", "drqv2", 600)
     assert config["versions"]["torch"] == torch.__version__
 
 
@@ -127,9 +129,10 @@ def test_work_may_be_queued_before_actions_are_awaited(
 
     def queueing(self: Run, *arguments: Any, **options: Any) -> None:
         build(self, *arguments, **options)
-        self.queues = True
+        self.learner.capturable = True
 
     monkeypatch.setattr(Run, "__init__", queueing)
+    monkeypatch.setattr(learner, "WARM_UP_UPDATES", 10**6)  # a CPU has no graphs
     train(tiny(), tmp_path)
     assert_same(finished, tmp_path)
     assert order[:4] == ["_learn", "_checked", "_learn", "_checked"]
@@ -174,8 +177,8 @@ def train_and_stop(config: Config, run_dir: Path, rounds: int, monkeypatch: pyte
     """Train until a signal comes after so many rounds of the loop."""
     show, shown = Progress.frame, []
 
-    def stop(self: Progress, frame: int, speed: float) -> None:
-        show(self, frame, speed)
+    def stop(self: Progress, frame: int) -> None:
+        show(self, frame)
         shown.append(frame)
         if len(shown) == rounds:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -373,6 +376,21 @@ def test_a_lengthened_run_equals_one_that_was_so_long_from_the_start(finished: P
     assert rows(finished / "eval.csv") == rows(tmp_path / "eval.csv")
 
 
+def test_a_run_of_the_shortest_episodes_can_be_lengthened_too(tmp_path: Path) -> None:
+    """Each agent step takes two rows."""
+    long, lengthened = tmp_path / "long", tmp_path / "lengthened"
+    train(sensing(world="make_brief_world", frames=400), long)
+    train(sensing(world="make_brief_world", frames=200), lengthened)
+    train(sensing(world="make_brief_world", frames=400), lengthened, resume=True)
+    assert_same(long, lengthened)
+
+
+def test_a_run_resumes_though_more_workers_were_asked_for_than_there_are_worlds(tmp_path: Path) -> None:
+    train(tiny(frames=200, envs=0, workers=3), tmp_path)
+    assert main(["train", "--resume", str(tmp_path), "--frames", "300"]) == 0
+    assert rows(tmp_path / "train.csv")[-1]["frame"] == "300"
+
+
 def test_a_run_ends_with_an_evaluation_which_is_no_part_of_a_longer_one(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -412,17 +430,17 @@ def test_choices_that_make_a_run_useless_are_told(tmp_path: Path, capsys: pytest
     train(config, tmp_path / "endless, not evaluated")
     assert "time limit" not in capsys.readouterr().err
     config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, eval_episodes=1))
-    Run(config, tmp_path, loop.choose_hardware(config), resume=False).close()
+    Run(config, tmp_path, choose_hardware(config), resume=False).close()
     assert "episodes of sensing:make_world tell no time limit" in capsys.readouterr().err
 
 
 def test_episodes_too_short_for_their_sequences_are_told_of_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = Run(dreaming(eval_episodes=0), tmp_path, loop.choose_hardware(dreaming()), resume=False)
+    run = Run(dreaming(eval_episodes=0), tmp_path, choose_hardware(dreaming()), resume=False)
     try:
         for frames in (8, 6, 6):
-            run._log_episode(1.0, frames, 0.0)
+            run._log_episode(1.0, frames)
     finally:
         run.close()
     assert capsys.readouterr().err.count("those with fewer than 5 are never learned from") == 1
@@ -444,7 +462,7 @@ def test_on_another_machine_a_run_keeps_what_auto_came_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tiny(envs=0, precision="auto", replay_capacity=100, eval_episodes=0)
-    gpu_like = dataclasses.replace(loop.choose_hardware(config), envs=3, precision="fp32")
+    gpu_like = dataclasses.replace(choose_hardware(config), envs=3, precision="fp32")
     with monkeypatch.context() as patch:
         patch.setattr(loop, "choose_hardware", lambda config: gpu_like)
         train(dataclasses.replace(config, loop=dataclasses.replace(config.loop, frames=300)), tmp_path)
@@ -600,9 +618,9 @@ def test_it_learns_what_can_only_be_sensed(
 def test_hardware_is_chosen_and_refused_by_name() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="--device is cuda, but torch sees no GPU"):
-            loop.choose_hardware(tiny(device="cuda"))
+            choose_hardware(tiny(device="cuda"))
     with pytest.raises(ValueError, match="tf32"):
-        loop.choose_hardware(tiny(precision="tf32"))
+        choose_hardware(tiny(precision="tf32"))
 
 
 def test_a_dead_seed_is_noticed(
@@ -624,7 +642,7 @@ def test_a_dead_seed_is_noticed(
 def test_a_saturated_actor_is_noticed_and_a_remedy_named(
     settings: dict[str, float], remedy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hardware = loop.choose_hardware(tiny())
+    hardware = choose_hardware(tiny())
     run = Run(tiny(**settings), tmp_path, hardware, resume=False)
     try:
         run._evaluate()

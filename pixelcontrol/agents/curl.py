@@ -46,8 +46,8 @@ class CURLSettings(SACSettings):
 
     trunk_tanh: bool = setting(False, "whether the trunks end in tanh", "CURL's code")
     crop_size: int = setting(84, "height and width that the networks see, pixels", "CURL, table 3", low=1)
-    contrast_weight: float = setting(
-        1.0, "factor of the contrastive loss; 0 learns without it", "ours; CURL has no such factor", low=0.0
+    contrast: bool = setting(
+        True, "learn to tell images apart, too; without, and without crops, this is SAC", "CURL; its ablation"
     )
 
 
@@ -152,9 +152,10 @@ class CURL:
         logits = (query @ similarity(key).T).float()
         answer = torch.arange(len(logits), device=logits.device)
         loss = F.cross_entropy(logits, answer)
-        self.contrast_optimiser.zero_grad(set_to_none=True)
-        (self.settings.contrast_weight * loss).backward()
-        self.contrast_optimiser.step()
+        if self.settings.contrast:
+            self.contrast_optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.contrast_optimiser.step()
         accuracy = (logits.argmax(dim=1) == answer).float().mean()
         return {"contrast_loss": loss.detach(), "contrast_accuracy": accuracy}
 

@@ -45,7 +45,7 @@ def initialise_glorot(module: nn.Module, generator: torch.Generator) -> None:
 
 
 def dense(inputs: int, hidden_dim: int, last: nn.Module, hidden_layers: int = 4) -> nn.Sequential:
-    """Hidden ELU layers of equal width before a last layer: the reward head, the actor, the critic."""
+    """Hidden ELU layers of equal width before a last layer: the form of all heads of Dreamer-v2."""
     layers: list[nn.Module] = []
     for before in (inputs, *[hidden_dim] * (hidden_layers - 1)):
         layers += [nn.Linear(before, hidden_dim), nn.ELU()]

@@ -44,6 +44,17 @@ def load_environment(task: Task) -> Any:
     return composer.Environment(loaded.task, time_limit=control_steps * loaded.control_timestep())
 
 
+def is_composer(environment: Any) -> bool:
+    """Whether an environment of dm_control is one of `composer`'s, whose model changes with every episode."""
+    return hasattr(environment, "random_state")
+
+
+def seed_episodes(environment: Any, seed: int) -> None:
+    """Let the next episodes of a dm_control environment follow from `seed`."""
+    random = environment.random_state if is_composer(environment) else environment.task.random
+    random.seed(seed)
+
+
 def make_dmc_world(
     task: Task, renderer: RendererName, image_size: tuple[int, int], action_repeat: int
 ) -> DmcWorld:
@@ -141,12 +152,9 @@ class DmcWorld:
 
     def reset(self, seed: int) -> None:
         """See `pixelcontrol.types.World`."""
-        if hasattr(self._environment, "random_state"):
-            random = self._environment.random_state  # composer
-            self._close_opengl()  # composer compiles a new model for every episode.
-        else:
-            random = self._environment.task.random
-        random.seed(seed)
+        if is_composer(self._environment):
+            self._close_opengl()  # it compiles a new model for every episode.
+        seed_episodes(self._environment, seed)
         self._observation = self._environment.reset().observation
 
     def step(self, action: np.ndarray) -> tuple[float, float, bool]:

@@ -17,7 +17,7 @@ Cameras = int | str | tuple[int | str, ...]
 
 _TRAIN_FRAMES = {"easy": 1_000_000, "medium": 3_000_000, "hard": 30_000_000}
 # Official code, agent steps until the exploration noise is at its smallest; the paper names no unit.
-_EXPLORATION_AGENT_STEPS = {"easy": 100_000, "medium": 500_000, "hard": 2_000_000}
+_STDDEV_DURATION = {"easy": 100_000, "medium": 500_000, "hard": 2_000_000}
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ class Task:
         task: dm_control's task within the domain, or the factory's name; "" where there is none.
         difficulty: the paper's Table 1; None outside of the paper.
         train_frames: frames to train (Table 1, "Allowed Steps").
-        exploration_agent_steps: agent steps over which the exploration noise decays (Table 2 and the
-            official code).
+        stddev_duration: agent steps over which the exploration noise decays (Table 2, official code).
         camera: that the agent sees through, or several.
         depth: if above 0, each camera has a fourth channel: the distance along its view, 0 at the camera and
             255 from `depth` metres on.
@@ -52,7 +51,7 @@ class Task:
     task: str
     difficulty: Difficulty | None = None
     train_frames: int = _TRAIN_FRAMES["medium"]
-    exploration_agent_steps: int = _EXPLORATION_AGENT_STEPS["medium"]
+    stddev_duration: int = _STDDEV_DURATION["medium"]
     camera: Cameras = 0
     depth: float = 0.0
     episode_frames: int | None = 1000
@@ -158,7 +157,7 @@ def _paper_task(name: str, traits: str, difficulty: Difficulty, state_dim: int, 
         task=task,
         difficulty=difficulty,
         train_frames=_TRAIN_FRAMES[difficulty],
-        exploration_agent_steps=_EXPLORATION_AGENT_STEPS[difficulty],
+        stddev_duration=_STDDEV_DURATION[difficulty],
         camera="front_close" if reach else _suite_camera(domain),
         episode_frames=250 if reach else 1000,
         traits=tuple(traits.split(", ")),
@@ -189,7 +188,7 @@ OTHER_TASKS: tuple[Task, ...] = (
         domain="toy",
         task="reach",
         train_frames=20_000,
-        exploration_agent_steps=2_000,
+        stddev_duration=2_000,
         episode_frames=50,
         traits=("reach", "dense"),
         action_dim=2,

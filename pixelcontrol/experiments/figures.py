@@ -29,7 +29,8 @@ from matplotlib.ticker import FuncFormatter
 from pixelcontrol.experiments.published import Published, load_published, max_return
 from pixelcontrol.experiments.runs import Run, notices, read_runs, read_table, short_count
 from pixelcontrol.experiments.statistics import (
-    bootstrap_interval,
+    THRESHOLDS,
+    estimate,
     half_width,
     interquartile_mean,
     optimality_gap,
@@ -91,7 +92,6 @@ _RUN_CURVE_STYLES: dict[str, dict[str, Any]] = {
     "train": {"label": "training episodes", "color": "#9ecae1", "linestyle": "", "marker": "."},
     "eval": {"label": "evaluations", "color": "#0072b2", "marker": "o", "markersize": 3},
 }
-_THRESHOLDS = np.linspace(0, 1, 101)
 
 
 def write_figures(paths: Iterable[Path | str], out: Path) -> list[Path]:
@@ -224,23 +224,20 @@ def _write_statistics(runs: Sequence[Run], stem: Path) -> list[Path]:
         {"interquartile mean": interquartile_mean, "optimality gap": optimality_gap}.items(),
         strict=False,
     ):
-        found = {
-            agent: (statistic(mine), *bootstrap_interval(statistic, mine)) for agent, mine in final.items()
-        }
+        found = {agent: estimate(statistic, mine) for agent, mine in final.items()}
         _draw_intervals(axes, found, colours)
         axes.set(title=name, xlabel="score (1 = highest return)")
         rows += [_statistic_row(name, agent, "", *values) for agent, values in found.items()]
 
     for agent, mine in final.items():
-        profile = performance_profile(mine, _THRESHOLDS)
-        low, high = bootstrap_interval(lambda s: performance_profile(s, _THRESHOLDS), mine)
-        panels[2].plot(_THRESHOLDS, profile, color=colours[agent], drawstyle="steps-post")
+        profile, low, high = estimate(performance_profile, mine)
+        panels[2].plot(THRESHOLDS, profile, color=colours[agent], drawstyle="steps-post")
         panels[2].fill_between(
-            _THRESHOLDS, low, high, color=colours[agent], alpha=0.15, linewidth=0, step="post"
+            THRESHOLDS, low, high, color=colours[agent], alpha=0.15, linewidth=0, step="post"
         )
         rows += [
             _statistic_row("performance profile", agent, f"{threshold:.2f}", *values)
-            for threshold, *values in zip(_THRESHOLDS, profile, low, high, strict=True)
+            for threshold, *values in zip(THRESHOLDS, profile, low, high, strict=True)
         ]
     panels[2].set(
         title="performance profile",
@@ -252,8 +249,7 @@ def _write_statistics(runs: Sequence[Run], stem: Path) -> list[Path]:
     if len(final) > 1:
         found = {}
         for agent, other in permutations(final, 2):
-            pair = final[agent], final[other]
-            values = probability_of_improvement(*pair), *bootstrap_interval(probability_of_improvement, *pair)
+            values = estimate(probability_of_improvement, final[agent], final[other])
             found[f"{agent} > {other}"] = values
             rows.append(_statistic_row("probability of improvement", agent, other, *values))
         _draw_intervals(panels[3], found, {pair: colours[pair.split(" > ")[0]] for pair in found})
@@ -327,7 +323,7 @@ def _draw_published(axes: Axes, rows: Sequence[Published], axis: Axis, colour: s
     if axis == "hour":
         rows = [row for row in rows if row.frames_per_second]
     axes.errorbar(
-        [row.frame if axis == "frame" else published_hour(row) for row in rows],
+        [row.frame if axis == "frame" else row.hour for row in rows],
         [row.mean for row in rows],
         yerr=[half_width(row.std, row.seeds) for row in rows],
         color=colour,
@@ -339,11 +335,6 @@ def _draw_published(axes: Axes, rows: Sequence[Published], axis: Axis, colour: s
         elinewidth=1,
         capsize=2,
     )
-
-
-def published_hour(row: Published) -> float:
-    """When the cited runs were at that frame, from their measured speed; NaN where none was measured."""
-    return row.frame / row.frames_per_second / 3600 if row.frames_per_second else float("nan")
 
 
 def _draw_intervals(

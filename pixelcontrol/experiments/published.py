@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from pixelcontrol.envs.tasks import PAPER_TASKS
+
 PAPER_FRAMES_PER_SECOND = {"drqv2": 96.0, "drq": 28.0, "curl": 16.0, "dreamerv2": 24.0}
 """Training speed on one V100 (DrQ-v2 paper, section 4.2); the paper gives none for SAC."""
 
@@ -46,6 +48,11 @@ class Published:
     frames_per_second: float | None
     source: str
 
+    @property
+    def hour(self) -> float:
+        """When the runs were at that frame, by their speed; NaN where it was not measured."""
+        return self.frame / self.frames_per_second / 3600 if self.frames_per_second else float("nan")
+
 
 @cache
 def load_published() -> tuple[Published, ...]:
@@ -73,10 +80,5 @@ def published_at(agent: str, task: str, frame: int) -> Published | None:
 
 
 def max_return(task: str) -> float | None:
-    """The highest return an episode of `task` can have, or None for a task outside the paper's 24.
-
-    Rewards lie in [0, 1] per frame and episodes last 1000 frames, except in reach_duplo: 250.
-    """
-    if task == "reach_duplo":
-        return 250.0
-    return 1000.0 if any(row.task == task for row in load_published()) else None
+    """The highest return of an episode of one of the paper's tasks, where a frame gives at most 1; else None."""
+    return next((float(known.episode_frames or 0) for known in PAPER_TASKS if known.name == task), None)

@@ -20,11 +20,13 @@ from typing import Any
 import numpy as np
 
 from pixelcontrol import __version__
-from pixelcontrol.experiments.figures import agent_colours, cited, published_hour
-from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND, load_published, max_return
+from pixelcontrol.envs.tasks import PAPER_TASKS
+from pixelcontrol.experiments.figures import agent_colours, cited
+from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND, max_return
 from pixelcontrol.experiments.runs import Run, notices, read_runs, short_count
 from pixelcontrol.experiments.statistics import (
-    bootstrap_interval,
+    THRESHOLDS,
+    estimate,
     half_width,
     interquartile_mean,
     optimality_gap,
@@ -41,8 +43,6 @@ from pixelcontrol.experiments.summary import (
     scores,
     task_curves,
 )
-
-_THRESHOLDS = np.linspace(0, 1, 51)
 
 
 def write_report(paths: Iterable[Path | str], out: Path) -> Path:
@@ -135,7 +135,7 @@ def _chart(
         "published": [
             {
                 "agent": row.agent,
-                "x": {"frame": row.frame, "hour": _number(published_hour(row))},
+                "x": {"frame": row.frame, "hour": _number(row.hour)},
                 "mean": row.mean,
                 "half": _number(half_width(row.std, row.seeds)),
             }
@@ -148,12 +148,12 @@ def _chart(
 def _profile_chart(runs: Sequence[Run]) -> dict[str, Any]:
     curves = []
     for agent, mine in final_scores(runs).items():
-        low, high = bootstrap_interval(lambda s: performance_profile(s, _THRESHOLDS), mine)
+        profile, low, high = estimate(performance_profile, mine)
         curves.append(
             {
                 "agent": agent,
-                "x": {"score": _numbers(_THRESHOLDS)},
-                "mean": _numbers(performance_profile(mine, _THRESHOLDS)),
+                "x": {"score": _numbers(THRESHOLDS)},
+                "mean": _numbers(profile),
                 "low": _numbers(low),
                 "high": _numbers(high),
                 "runs": [],
@@ -258,16 +258,12 @@ def _statistics_section(runs: Sequence[Run], colours: Mapping[str, str]) -> str:
     for agent, mine in final.items():
         cells = [_agent(agent, colours)]
         for statistic in (interquartile_mean, optimality_gap):
-            cells.append(
-                _interval_cell(statistic(mine), *bootstrap_interval(statistic, mine), colours[agent])
-            )
+            cells.append(_interval_cell(*estimate(statistic, mine), colours[agent]))
         for other, theirs in final.items():
             if other == agent:
                 cells.append("")
                 continue
-            interval = bootstrap_interval(probability_of_improvement, mine, theirs)
-            value = probability_of_improvement(mine, theirs)
-            cells.append(_interval_cell(value, *interval, colours[agent]))
+            cells.append(_interval_cell(*estimate(probability_of_improvement, mine, theirs), colours[agent]))
         rows.append(cells)
     head = ["agent", "interquartile mean", "optimality gap", *(f"chance to beat {other}" for other in final)]
     if len(final) == 1:
@@ -340,19 +336,10 @@ def _settings_section(runs: Sequence[Run]) -> str:
     parts = []
     for agent in dict.fromkeys(run.agent for run, _ in configs):
         mine = [(run, config) for run, config in configs if run.agent == agent]
-        tables = {
-            "Made with": ("preset", "renderer", "precision", "device", "envs", "commit", "machine"),
-            "Versions": "versions",
-            "Settings": "settings",
-        }
-        for title, names in tables.items():
-            flat = [
-                (run, config.get(names, {}) if isinstance(names, str) else {n: config.get(n) for n in names})
-                for run, config in mine
-            ]
-            rows = [
-                [escape(name), _values(name, flat)] for name in dict.fromkeys(n for _, c in flat for n in c)
-            ]
+        for title in _facts({}):
+            facts = [(run, _facts(config)[title]) for run, config in mine]
+            names = dict.fromkeys(name for _, known in facts for name in known)
+            rows = [[escape(name), _values(name, facts)] for name in names]
             if rows:
                 parts.append(
                     f"<details><summary>{title}, {escape(agent)}</summary>"
@@ -362,6 +349,16 @@ def _settings_section(runs: Sequence[Run]) -> str:
         return ""
     hint = "From each run's config.json. Where tasks differ, the tasks stand beside the value."
     return _section("settings", "Settings and versions", hint, "".join(parts))
+
+
+def _facts(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What is told of a run, by the title under which it is told."""
+    made_with = ("preset", "renderer", "precision", "device", "envs", "commit", "machine")
+    return {
+        "Made with": {name: config.get(name) for name in made_with},
+        "Versions": config.get("versions", {}),
+        "Settings": config.get("settings", {}),
+    }
 
 
 def _values(name: str, configs: Sequence[tuple[Run, Mapping[str, Any]]]) -> str:
@@ -377,7 +374,7 @@ def _values(name: str, configs: Sequence[tuple[Run, Mapping[str, Any]]]) -> str:
 def _missing_section(runs: Sequence[Run]) -> str:
     missing = []
     for run in runs:
-        wanted = (run.config or {}).get("frames", 0)
+        wanted = (run.config or {}).get("settings", {}).get("frames", 0)
         if run.frame[-1] < 0.99 * wanted:
             missing.append(
                 f"{run} ended at {short_count(int(run.frame[-1]))} of {short_count(wanted)} frames."
@@ -389,8 +386,7 @@ def _missing_section(runs: Sequence[Run]) -> str:
         missing.append(f"No video of {len(dry)} of {len(runs)} runs.")
     if bare := sum(run.config is None for run in runs):
         missing.append(f"No settings of {bare} of {len(runs)} runs: only their tables are at hand.")
-    paper = dict.fromkeys(row.task for row in load_published())
-    if absent := [task for task in paper if task not in tasks]:
+    if absent := [task.name for task in PAPER_TASKS if task.name not in tasks]:
         missing.append(f"{len(absent)} of the paper's 24 tasks: {', '.join(absent)}.")
     return _section("missing", "What is missing", "", _list(missing) or "<p>Nothing.</p>")
 

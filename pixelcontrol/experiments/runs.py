@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from pixelcontrol.rundir import read_json
 
 EVAL_COLUMNS = (
     *("agent", "task", "seed", "frame", "agent_step", "update", "hour"),
@@ -171,7 +172,7 @@ def _eval_files(path: Path) -> list[Path]:
 
 def _config_beside(file: Path) -> dict[str, Any] | None:
     path = file.parent / "config.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return read_json(path) if path.exists() else None
 
 
 def _has_evaluations(file: Path) -> bool:

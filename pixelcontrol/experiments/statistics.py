@@ -17,11 +17,15 @@ is the highest return the task has.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import t as student_t  # type: ignore[import-untyped]
 
 Scores = Sequence[np.ndarray]
+
+THRESHOLDS = np.linspace(0, 1, 101)
+"""The scores at which performance profiles are drawn."""
 
 DEAD_FRACTION = 0.1
 """A seed is dead when its final return is below this fraction of what the task is known to give."""
@@ -60,7 +64,7 @@ def optimality_gap(scores: Scores) -> float:
     return float(np.maximum(1.0 - np.concatenate(scores), 0.0).mean())
 
 
-def performance_profile(scores: Scores, thresholds: np.ndarray) -> np.ndarray:
+def performance_profile(scores: Scores, thresholds: np.ndarray = THRESHOLDS) -> np.ndarray:
     """Fraction of all runs that score above each threshold: (len(thresholds),) float in [0, 1]."""
     return (np.concatenate(scores)[:, None] > thresholds).mean(axis=0)
 
@@ -105,6 +109,11 @@ def bootstrap_interval(
     )
     low, high = np.percentile(samples, [2.5, 97.5], axis=0)
     return np.asarray(low), np.asarray(high)
+
+
+def estimate(statistic: Callable[..., Any], *agents: Scores) -> tuple[Any, np.ndarray, np.ndarray]:
+    """The statistic itself, and the low and high end of its `bootstrap_interval`."""
+    return statistic(*agents), *bootstrap_interval(statistic, *agents)
 
 
 def dead_seeds(final_returns: np.ndarray, reference: float) -> int:

@@ -35,7 +35,8 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from pixelcontrol.config import reserve_bytes, resolve
+from pixelcontrol.checkpoint import Checkpoints
+from pixelcontrol.config import reserve_bytes, resolve, transitions_kept
 from pixelcontrol.envs.tasks import PAPER_TASKS, channel_count, find_task
 from pixelcontrol.errors import Interrupted
 from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND
@@ -69,7 +70,7 @@ class Job:
         seed: the run's own.
         directory: where it is trained.
         frames: environment frames it trains for.
-        memory_bytes: of its device, replay and overhead, when its replay is full.
+        memory_bytes: that the run takes once its replay is full: images, agent, libraries.
         settings: command-line settings that differ from the preset, for example ("--envs", "4").
     """
 
@@ -151,7 +152,6 @@ def plan(
     for seed, task, ((agent, preset), word) in product(seeds, tasks, words.items()):
         config = resolve(task, agent, preset, seed, **overrides)
         loop = config.loop
-        images = min(loop.replay_capacity, loop.frames // loop.action_repeat)
         channels = channel_count(loop.camera or find_task(task).camera, loop.depth)
         jobs.append(
             Job(
@@ -161,7 +161,9 @@ def plan(
                 seed=seed,
                 directory=out / f"{word.replace(':', '-')}_{task.replace(':', '.')}_{seed}",
                 frames=loop.frames,
-                memory_bytes=images * channels * loop.image_size**2 + reserve_bytes(config) + OVERHEAD_BYTES,
+                memory_bytes=transitions_kept(config) * channels * loop.image_size**2
+                + reserve_bytes(config)
+                + OVERHEAD_BYTES,
                 settings=settings,
             )
         )
@@ -187,7 +189,7 @@ def state(job: Job) -> State:
         )
     if stored["finished"]:
         return "finished"
-    return "resumable" if any((job.directory / "checkpoint").glob("*.json")) else "new"
+    return "resumable" if Checkpoints(job.directory).exist() else "new"
 
 
 def choose_parallel(jobs: Sequence[Job], device: str) -> int:
@@ -216,8 +218,13 @@ def _refuse_too_many(jobs: Sequence[Job], parallel: int, device: str) -> None:
         )
 
 
-def describe(jobs: Sequence[Job], parallel: int) -> str:
-    """The plan in words: which runs, how long, how much memory. Starts nothing."""
+def describe(jobs: Sequence[Job], parallel: int | None) -> str:
+    """The plan in words: which runs, how long, how much memory. Starts nothing.
+
+    Args:
+        jobs: the runs.
+        parallel: how many at a time, or None where Ray decides that.
+    """
     states = Counter(state(job) for job in jobs)
     left = [job for job in jobs if state(job) != "finished"]
     lines = [f"{len(jobs)} runs: " + ", ".join(f"{n} {name}" for name, n in sorted(states.items()))]
@@ -225,11 +232,15 @@ def describe(jobs: Sequence[Job], parallel: int) -> str:
     if left:
         hours = sum(_expected_hours(job, jobs) for job in left)
         memory = max(job.memory_bytes for job in left) / 1e9
-        parallel = min(parallel, len(left))
+        time_together = memory_together = ""
+        if parallel is not None:
+            parallel = min(parallel, len(left))
+            time_together = f", {hours / parallel:.1f} with {parallel} at a time"
+            memory_together = f", {parallel * memory:.1f} GB with {parallel} at a time"
         lines += [
-            f"{hours:.1f} device hours, {hours / parallel:.1f} with {parallel} at a time, at the speed that this "
-            "sweep has shown or, for agents that have not run, the paper's on one V100 (a CPU core: a tenth)",
-            f"{memory:.1f} GB for the largest run, {parallel * memory:.1f} GB with {parallel} at a time",
+            f"{hours:.1f} device hours{time_together}, at the speed that this sweep has shown or, for agents that "
+            "have not run, the paper's on one V100 (a CPU core: a tenth)",
+            f"{memory:.1f} GB for the largest run{memory_together}",
         ]
     return "\n".join(lines)
 
@@ -444,14 +455,16 @@ def sweep(
     """
     jobs = plan(parse_tasks(tasks), agents, parse_seeds(seeds), out, overrides)
     device = str(overrides.get("device", "auto"))
-    parallel = parallel or choose_parallel(jobs, device)
-    print(describe(jobs, parallel))
+    if not ray:  # whose machines are others than this
+        parallel = parallel or choose_parallel(jobs, device)
+    print(describe(jobs, None if ray else parallel))
     if dry_run:
         return 0
-    if not ray:
+    if ray:
+        failed = run_all(jobs, RayCluster(ray, cpus_per_run, gpus_per_run))
+    else:
         _refuse_too_many(jobs, parallel, device)
-    place = RayCluster(ray, cpus_per_run, gpus_per_run) if ray else ThisMachine(parallel)
-    failed = run_all(jobs, place)
+        failed = run_all(jobs, ThisMachine(parallel))
     for job in jobs:
         now = progress(job)
         print(f"  {job}  return {now['episode_return']:.1f} at frame {now['frame']:,}")
@@ -500,8 +513,8 @@ def run_all(
     try:
         with Live(refresh_per_second=2) as live:
             while (waiting or running) and not received:
-                for job in [job for job in waiting if not _busy(job)]:
-                    if len(running) < place.capacity:
+                for job in list(waiting):
+                    if len(running) < place.capacity and not _busy(job):
                         waiting.remove(job)
                         starts[job] += 1
                         running[job] = place.start(job, run_command(job, program))

@@ -133,8 +133,7 @@ class NaiveAgent:
             loss = loss - (scores[i] - scores.logsumexp(0)) / len(z)
         encoding = self.named("encoder.", "critic.trunk.")
         names = [*encoding, "similarity.weight"]
-        weighted = self.settings.contrast_weight * loss
-        gradients = torch.autograd.grad(weighted, [self.weights[name] for name in names])
+        gradients = torch.autograd.grad(loss, [self.weights[name] for name in names])
         self.adam("encoder", encoding, gradients[:-1], self.settings.learning_rate)
         self.adam("contrast", names, gradients, self.settings.learning_rate)
         return loss.item()

@@ -26,7 +26,7 @@ def test_the_paper_has_9_easy_12_medium_and_3_hard_tasks():
 )
 def test_difficulty_decides_frames_and_exploration(name, frames, exploration):
     task = find_task(name)
-    assert (task.train_frames, task.exploration_agent_steps) == (frames, exploration)
+    assert (task.train_frames, task.stddev_duration) == (frames, exploration)
 
 
 def test_deviations_are_those_of_appendix_b_and_the_official_code():

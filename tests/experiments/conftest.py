@@ -54,7 +54,8 @@ def write_run(tmp_path) -> WriteRun:
                         **conditions,
                     }
                 )
-        config = {"agent": agent, "task": task, "seed": seed, "frames": (len(returns) - 1) * every_frames}
+        settings = {"frames": (len(returns) - 1) * every_frames}
+        config = {"agent": agent, "task": task, "seed": seed, "settings": settings}
         (directory / "config.json").write_text(json.dumps(config | conditions))
         return directory
 

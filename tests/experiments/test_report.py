@@ -141,7 +141,7 @@ def test_scores_stand_beside_the_published_ones(report):
 def test_what_is_missing_is_said(report, write_run):
     write_run(agent="sac", task="reacher_hard")
     run = write_run(agent="sac", task="reacher_hard", seed=1)
-    config = json.loads((run / "config.json").read_text()) | {"frames": 1_000_000}
+    config = json.loads((run / "config.json").read_text()) | {"settings": {"frames": 1_000_000}}
     (run / "config.json").write_text(json.dumps(config))
     text = write_report([run.parent], report).read_text()
     assert "sac on reacher_hard, seed 1 ended at 20k of 1M frames." in text

@@ -15,7 +15,7 @@ def test_reads_a_run_directory(write_run):
     assert run.episode_return.tolist() == [1.5, 20.0]
     assert run.conditions == {"renderer": "warp", "precision": "float32", "envs": "16", "commit": "abc1234"}
     assert run.config is not None
-    assert run.config["frames"] == 10_000
+    assert run.config["settings"]["frames"] == 10_000
 
 
 def test_reads_a_directory_of_runs_and_ignores_other_tables(write_run):

@@ -144,6 +144,16 @@ def test_a_dry_run_says_what_it_would_cost_and_starts_nothing(tmp_path, capsys):
     assert not out.exists()
 
 
+def test_a_plan_for_ray_does_not_judge_by_this_machine(tmp_path, capsys):
+    settings = {"frames": 960_000, "device": "cuda"}
+    assert (
+        sweep(["cheetah_run"], ["drqv2"], "0-1", tmp_path / "out", settings, ray="far:1", dry_run=True) == 0
+    )
+    said = capsys.readouterr().out
+    assert "5.6 device hours, at the speed" in said
+    assert "at a time" not in said
+
+
 def test_more_runs_at_a_time_than_memory_holds_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("pixelcontrol.experiments.sweep.available_ram_bytes", lambda: 60_000_000_000)
     with pytest.raises(ValueError, match=r"3 runs at a time take up to 73\.2 GB, and 54\.0 GB are free"):

@@ -69,10 +69,8 @@ class Comparison:
         imageio.imwrite(path, self.picture().repeat(2, axis=0).repeat(2, axis=1))
 
 
-def compare(
-    task: Task, states: int = 200, image_size: tuple[int, int] = (84, 84), seed: int = 0
-) -> Comparison:
-    """Draw random states of a dm_control task with both renderers, on the CPU.
+def compare(task: Task, states: int = 200, image_size: tuple[int, int] = (84, 84)) -> Comparison:
+    """Draw random states of a dm_control task, always the same, with both renderers, on the CPU.
 
     A state is what up to 50 frames of random actions leave of a new episode; every fourth starts one, so that
     what an episode's start changes (a target's place, size, colour) is compared too.
@@ -81,7 +79,6 @@ def compare(
         task: a task of the suite or of manipulation.
         states: how many, at least 1.
         image_size: (height, width).
-        seed: of states and actions.
 
     Raises:
         ValueError: the task is neither of the suite nor of manipulation, or `warp` cannot draw it.
@@ -90,13 +87,14 @@ def compare(
     if task.source not in ("suite", "manipulation"):
         raise ValueError(f"{task.name}: only dm_control's own tasks have an OpenGL picture to compare with")
     gl.choose_opengl()
-    from pixelcontrol.envs.dmc import load_environment
+    from pixelcontrol.envs.dmc import load_environment, seed_episodes
     from pixelcontrol.envs.render.opengl import OpenGLRenderer
     from pixelcontrol.envs.render.scene import Scene
     from pixelcontrol.envs.render.warp import WarpRenderer
 
     environment = load_environment(task)
-    random = np.random.RandomState(seed)
+    random = np.random.RandomState(0)
+    seed_episodes(environment, 0)
     environment.reset()
     scene = Scene(environment.physics, task.camera)
     control = environment.action_spec()

@@ -121,8 +121,8 @@ class Beam:
     at: wp.vec2  # the ray in the camera's view
     ray: wp.vec3
     middle: wp.vec3  # the ray through the pixel's middle, for which the pixel is lit
-    across: wp.vec3  # how the ray changes over one pixel to the right
-    down: wp.vec3
+    right: wp.vec3  # how the ray changes over one pixel to the right
+    up: wp.vec3
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -187,17 +187,19 @@ def surface_colour(
         return light
     # How the place moves over one pixel, within the surface's tangent plane.
     slope = hit.distance / wp.dot(local_normal, local_ray)
-    across = beam.across * shape.rotation
-    down = beam.down * shape.rotation
-    over = hit.distance * across - slope * wp.dot(local_normal, across) * local_ray
-    under = hit.distance * down - slope * wp.dot(local_normal, down) * local_ray
+    right = beam.right * shape.rotation
+    up = beam.up * shape.rotation
+    place_right = hit.distance * right - slope * wp.dot(local_normal, right) * local_ray
+    place_up = hit.distance * up - slope * wp.dot(local_normal, up) * local_ray
     texture = paint.textures[coat.texture]
     if texture.is_cube == 1:
         toward = wp.cw_mul(coat.unit, local)
-        over = wp.cw_mul(coat.unit, over)
-        under = wp.cw_mul(coat.unit, under)
-        return wp.cw_mul(light, sample_cube(paint.texels, texture, toward, over, under))
-    return wp.cw_mul(light, sample_flat(paint.texels, texture, coat.scale, shape.size, local, over, under))
+        place_right = wp.cw_mul(coat.unit, place_right)
+        place_up = wp.cw_mul(coat.unit, place_up)
+        return wp.cw_mul(light, sample_cube(paint.texels, texture, toward, place_right, place_up))
+    return wp.cw_mul(
+        light, sample_flat(paint.texels, texture, coat.scale, shape.size, local, place_right, place_up)
+    )
 
 
 @wp.func
@@ -218,8 +220,8 @@ def mirrored_beam(beam: Beam, normal: wp.vec3) -> Beam:
     image = Beam()
     image.ray = mirrored(beam.ray, normal)
     image.middle = mirrored(beam.middle, normal)
-    image.across = mirrored(beam.across, normal)
-    image.down = mirrored(beam.down, normal)
+    image.right = mirrored(beam.right, normal)
+    image.up = mirrored(beam.up, normal)
     return image
 
 
@@ -277,8 +279,8 @@ def beam_colour(
             paint.texels,
             paint.textures[paint.skybox],
             wp.vec3(beam.ray[0], beam.ray[2], -beam.ray[1]),
-            wp.vec3(beam.across[0], beam.across[2], -beam.across[1]),
-            wp.vec3(beam.down[0], beam.down[2], -beam.down[1]),
+            wp.vec3(beam.right[0], beam.right[2], -beam.right[1]),
+            wp.vec3(beam.up[0], beam.up[2], -beam.up[1]),
         )
         total = total + clear * sky
     return total
@@ -604,8 +606,8 @@ def shade(
                 beam.ray = camera_ray(beam.at, axes)
             scale = pixel / wp.sqrt(1.0 + wp.dot(beam.at, beam.at))
             beam.middle = middle_ray
-            beam.across = scale * (right - wp.dot(right, beam.ray) * beam.ray)
-            beam.down = scale * (up - wp.dot(up, beam.ray) * beam.ray)
+            beam.right = scale * (right - wp.dot(right, beam.ray) * beam.ray)
+            beam.up = scale * (up - wp.dot(up, beam.ray) * beam.ray)
             hit = meet(stage, world, CAMERA, code % MIRROR_CODE, beam.ray)
             image = meet(stage, world, MIRROR, code / MIRROR_CODE, mirrored(beam.ray, mirror_normal))
             total = total + weight * beam_colour(stage, paint, world, hit, image, beam)

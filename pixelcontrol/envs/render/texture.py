@@ -88,11 +88,11 @@ def trilinear(
 
 @wp.func
 def sample_cube(
-    texels: wp.array(dtype=wp.uint32), texture: Texture, toward: wp.vec3, across: wp.vec3, down: wp.vec3
+    texels: wp.array(dtype=wp.uint32), texture: Texture, toward: wp.vec3, right: wp.vec3, up: wp.vec3
 ) -> wp.vec3:
     """Sample a cube map (OpenGL 1.5 specification, section 3.8.6).
 
-    `across` and `down` are how the direction `toward` changes over one pixel.
+    `right` and `up` are how the direction `toward` changes over one pixel to the right and upwards.
     """
     x = wp.abs(toward[0])
     y = wp.abs(toward[1])
@@ -117,13 +117,13 @@ def sample_cube(
     m = wp.abs(toward[major])
     s = wp.dot(s_axis, toward) / m
     t = wp.dot(t_axis, toward) / m
-    m_across = sign * across[major]
-    m_down = sign * down[major]
-    s_across = wp.dot(s_axis, across) - s * m_across
-    t_across = wp.dot(t_axis, across) - t * m_across
-    s_down = wp.dot(s_axis, down) - s * m_down
-    t_down = wp.dot(t_axis, down) - t * m_down
-    widest = wp.max(s_across * s_across + t_across * t_across, s_down * s_down + t_down * t_down)
+    m_right = sign * right[major]
+    m_up = sign * up[major]
+    s_right = wp.dot(s_axis, right) - s * m_right
+    t_right = wp.dot(t_axis, right) - t * m_right
+    s_up = wp.dot(s_axis, up) - s * m_up
+    t_up = wp.dot(t_axis, up) - t * m_up
+    widest = wp.max(s_right * s_right + t_right * t_right, s_up * s_up + t_up * t_up)
     footprint = 0.5 * float(texture.width) / m * wp.sqrt(widest)
     return trilinear(texels, texture, face, 0.5 * s + 0.5, 0.5 * t + 0.5, footprint)
 
@@ -135,18 +135,18 @@ def sample_flat(
     scale: wp.vec2,
     size: wp.vec3,
     local: wp.vec3,
-    over: wp.vec3,
-    under: wp.vec3,
+    right: wp.vec3,
+    up: wp.vec3,
 ) -> wp.vec3:
     """Sample a flat texture at `local` on a geom of `size`, of which one metre is `scale` of the texture.
 
-    `over` and `under` are how `local` changes over one pixel.
+    `right` and `up` are how `local` changes over one pixel to the right and upwards.
     """
     w = float(texture.width) * scale[0]
     h = float(texture.height) * scale[1]
     widest = wp.max(
-        w * w * over[0] * over[0] + h * h * over[1] * over[1],
-        w * w * under[0] * under[0] + h * h * under[1] * under[1],
+        w * w * right[0] * right[0] + h * h * right[1] * right[1],
+        w * w * up[0] * up[0] + h * h * up[1] * up[1],
     )
     # Coordinates count from a plane's corner if it has one, else from its middle (render_context.c, makePlane).
     s = scale[0] * (local[0] + size[0])

@@ -15,6 +15,7 @@ import warp as wp
 from jaxtyping import UInt8
 from torch import Tensor
 
+from pixelcontrol.envs.render import kernels, light, rays, texture
 from pixelcontrol.envs.render.scene import CAMERA_SIZE, LIGHT_SIZE, Scene
 
 _GRID = 200  # mjMAXPLANEGRID: how many cells an infinite plane has along an axis, and a finite one at most
@@ -79,8 +80,6 @@ class WarpRenderer:
 
     def _draw(self, pictures: Tensor) -> None:
         """Launch the kernels on the rows."""
-        from pixelcontrol.envs.render import kernels
-
         _, height, width = self.image_shape
         rows = self._stage.rows
 
@@ -113,8 +112,6 @@ class WarpRenderer:
 
     def _put_fixed(self, scene: Scene) -> None:
         """Copy what never changes to the device."""
-        from pixelcontrol.envs.render import kernels, light, texture
-
         materials, lights = scene.materials, scene.lights
         self._paint = kernels.Paint()
         self._materials = _struct_array(
@@ -162,8 +159,6 @@ class WarpRenderer:
 
     def _put_worlds(self, scene: Scene) -> None:
         """Make room for what each picture is made from."""
-        from pixelcontrol.envs.render import kernels, light, rays
-
         worlds, geoms, lights = self._pictures, scene.max_geoms, len(scene.lights.shadow)
         views = 2 + int(scene.lights.shadow.sum())
         _, height, width = self.image_shape
@@ -184,8 +179,6 @@ class WarpRenderer:
 
 def _load_kernels() -> None:
     """Compile the kernels for the current Warp device, or load them; say so if it took long."""
-    from pixelcontrol.envs.render import kernels
-
     start = time.monotonic()
     device = wp.get_device()
     wp.load_module(kernels, device=device)

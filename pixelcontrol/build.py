@@ -1,0 +1,149 @@
+"""From a configuration to the parts of a run: device, worlds, agent and replay."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+
+from pixelcontrol import machine
+from pixelcontrol.config import AGENTS, Config
+from pixelcontrol.envs.dmc import RendererName
+from pixelcontrol.envs.make import make_env
+from pixelcontrol.envs.tasks import find_task
+from pixelcontrol.learner import choose_precision
+from pixelcontrol.replay import SequenceReplay, TransitionReplay
+from pixelcontrol.types import Agent, Env, Replay
+
+# Training and evaluation worlds draw their episodes from different random streams of one seed.
+TRAIN_STREAM, EVAL_STREAM = 0, 1
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What "auto" became on this machine, and why; at most `workers` processes step the worlds."""
+
+    device: torch.device
+    precision: str
+    precision_reason: str
+    envs: int
+    workers: int
+
+
+def choose_hardware(config: Config) -> Hardware:
+    """Fill in what depends on this machine.
+
+    Raises:
+        ValueError: the wanted device or precision does not exist here.
+    """
+    loop = config.loop
+    device = machine.choose_device(loop.device)
+    precision, reason = choose_precision(loop.precision, device)
+    envs = loop.envs or (16 if device.type == "cuda" else 1)
+    cores = machine.usable_cores()
+    if "OMP_NUM_THREADS" in os.environ:  # a sweep's way of giving each run its share
+        cores = min(cores, torch.get_num_threads())
+    return Hardware(device, precision, reason, envs, loop.workers or cores)
+
+
+def build_agent(
+    config: Config, image_shape: tuple[int, ...], action_dim: int, device: torch.device, proprio_dim: int = 0
+) -> Agent:
+    """Build the configured agent with fresh weights, for images of (channels, height, width).
+
+    Raises:
+        ValueError: it takes no proprioception, or no images of this size.
+    """
+    channels, *size = image_shape
+    shape = (channels * config.loop.frame_stack, *size)
+    kind = AGENTS[config.agent]
+    if proprio_dim and kind.learns_from == "sequences":
+        sensing = [name for name, other in AGENTS.items() if other.learns_from == "transitions"]
+        raise ValueError(
+            f"{config.task} gives proprioception ({proprio_dim} numbers), and {config.agent} learns from images "
+            f"alone; use --agent {', '.join(sensing[:-1])} or {sensing[-1]}, or a world without"
+        )
+    own = {"proprio_dim": proprio_dim} if proprio_dim else {}
+    return kind.build(shape, action_dim, config.agent_settings, device=device, seed=config.seed, **own)
+
+
+def reach(config: Config) -> int:
+    """Return how many rows of one world an element of a batch reaches over."""
+    if AGENTS[config.agent].learns_from == "sequences":
+        return int(config.agent_settings.sequence_length)
+    return config.loop.n_step + config.loop.frame_stack
+
+
+def check_that_batches_fit(config: Config, env: Env) -> None:
+    """Refuse a run that would have too few rows for a batch when its first update is due.
+
+    Raises:
+        ValueError: names the setting, and what it must be.
+    """
+    sequences = AGENTS[config.agent].learns_from == "sequences"
+    needed = reach(config) if sequences else config.loop.n_step + 1
+    repeat, frames = config.loop.action_repeat, env.spec.episode_frames
+    rows = -(-frames // repeat) + 1 if frames else needed
+    if sequences and rows < needed:
+        raise ValueError(
+            f"--sequence-length is {needed} images, but an episode of {config.task} has {rows} at --action-repeat "
+            f"{repeat}; lower it to {rows}"
+        )
+    if config.loop.seed_frames // repeat // env.num_worlds + 1 < needed:
+        why = "--sequence-length" if sequences else "--n-step and one"
+        raise ValueError(
+            f"--seed-frames {config.loop.seed_frames} give fewer than {needed} images ({why}) of each of "
+            f"{env.num_worlds} worlds; raise it to {(needed - 1) * repeat * env.num_worlds}"
+        )
+
+
+def build_replay(
+    config: Config,
+    images: UInt8[torch.Tensor, "rows worlds channels height width"],
+    action_dim: int,
+    device: torch.device,
+    proprio_dim: int = 0,
+) -> Replay:
+    """Build the replay from which the configured agent learns, on memory for its images."""
+    loop = config.loop
+    if AGENTS[config.agent].learns_from == "sequences":
+        return SequenceReplay(
+            images, action_dim=action_dim, length=reach(config), device=device, seed=config.seed,
+            oversample_ends=config.agent_settings.foresee_ends,
+        )  # fmt: skip
+    return TransitionReplay(
+        images, action_dim=action_dim, n_step=loop.n_step, gamma=loop.discount,
+        frame_stack=loop.frame_stack, device=device, seed=config.seed, proprio_dim=proprio_dim,
+    )  # fmt: skip
+
+
+def build_env(
+    config: Config, hardware: Hardware, num_worlds: int, stream: int, *, renderer: RendererName | None = None
+) -> Env:
+    """Start `num_worlds` worlds of the configured task; `renderer` overrides the configured one."""
+    loop = config.loop
+    task = find_task(config.task)
+    return make_env(
+        replace(task, camera=loop.camera or task.camera, depth=loop.depth),
+        num_worlds=num_worlds,
+        num_workers=hardware.workers,
+        renderer=renderer or loop.renderer,
+        image_size=(loop.image_size, loop.image_size),
+        action_repeat=loop.action_repeat,
+        device=str(hardware.device),
+        seed=config.seed,
+        stream=stream,
+    )
+
+
+def world_shapes(env: Env) -> dict[str, Any]:
+    """What of its worlds an agent is built for: one trained in others can neither go on in these nor act."""
+    spec = env.spec
+    return {
+        "image_shape": list(env.image_shape),
+        "action_dim": spec.action_dim,
+        "proprio_dim": spec.proprio_dim,
+    }
