@@ -81,15 +81,15 @@ class Learner:
         # Finite as long as every metric of every update was; on the device, like the metrics.
         self.sum_of_metrics = torch.zeros((), device=device)
 
-    def update(self, agent_step: int, update: int) -> dict[str, Tensor]:
+    def update(self, agent_step: int, turn: int) -> dict[str, Tensor]:
         """Draw one batch and learn from it; the metrics stay on the device.
 
         Args:
             agent_step: agent steps that the run has made.
-            update: updates that the run has made, which tells whose turn it is in the agent's cycle.
+            turn: which update of the agent's cycle it is, counted round and round.
         """
         cycle = len(self.agent.update_cycle)
-        turn = update % cycle
+        turn %= cycle
         self.agent_step.fill_(agent_step)
         if self.capturable and turn not in self.graphs and self.updates_run >= WARM_UP_UPDATES * cycle:
             self.graphs[turn] = self._capture(turn)

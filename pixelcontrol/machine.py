@@ -43,6 +43,12 @@ def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(array).to(device, non_blocking=True)
 
 
+def random_stream(seed: int, purpose: str, device: torch.device) -> torch.Generator:
+    """Return a generator that draws what no other purpose draws from the same seed."""
+    sequence = np.random.SeedSequence(seed, spawn_key=tuple(purpose.encode()))
+    return torch.Generator(device).manual_seed(int(sequence.generate_state(1)[0]))
+
+
 def restore_generator(generator: torch.Generator, state: torch.Tensor) -> None:
     """Let a generator go on from a stored state, or as it was seeded where that is another kind of device's.
 

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 from torch import Tensor
 
-from pixelcontrol.machine import restore_generator, to_device
+from pixelcontrol.machine import random_stream, restore_generator, to_device
 from pixelcontrol.returns import n_step_return
 from pixelcontrol.types import Observation, Sequences, TimeStep, Transitions
 
@@ -57,7 +57,7 @@ class _Starts:
         self.oldest_row = 0
         # The device's copy of (removed % lines, number of starts), which sampling reads.
         self.drawable = torch.zeros(2, dtype=torch.int64, device=device)
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.generator = random_stream(seed, "replay", device)
 
     def __len__(self) -> int:
         return self.added - self.removed

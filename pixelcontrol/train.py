@@ -83,7 +83,7 @@ class Counters:
         next_eval: frame from which on an evaluation is due.
         evaluated_at: frame of the last evaluation, -1 before the first.
         next_save: frame from which on a checkpoint is due.
-        learn_from: agent step of the first update.
+        learn_from: agent step from which on updates are due, also in mid-round of many worlds.
         catch_up_updates: updates still to be made at once when it is reached.
         returns: of each world's running episode so far.
         episode_frames: frames of each world's running episode; its last agent step counts whole.
@@ -230,7 +230,7 @@ class Run:
                 self._evaluate()
                 self.progress.leave_out(time.monotonic() - paused)
             if counters.catch_up_updates and counters.agent_step >= counters.learn_from:
-                self._learn(1)  # one at a time, so that a run can stop and go on between any two
+                self._learn(1, turn=0)  # one at a time, so that a run can stop and go on between any two
                 counters.catch_up_updates -= 1
             else:
                 acting = int((~self.last).sum())
@@ -268,10 +268,12 @@ class Run:
             f"--resume {shlex.quote(str(self.run_dir))} --frames {2 * self.config.loop.frames}"
         )
 
-    def _learn(self, updates: int) -> None:
+    def _learn(self, updates: int, turn: int | None = None) -> None:
+        """Make updates: each in its turn of the agent's cycle, or all of them the same."""
         for _ in range(updates):
+            whose = self.counters.update if turn is None else turn
             # an update that leaves out a network leaves that network's last metrics as they were
-            self.metrics |= self.learner.update(self.counters.agent_step, self.counters.update)
+            self.metrics |= self.learner.update(self.counters.agent_step, whose)
             self.counters.update += 1
 
     def _heed_signal(self) -> None:

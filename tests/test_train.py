@@ -138,6 +138,19 @@ def test_work_may_be_queued_before_actions_are_awaited(
     assert order[:4] == ["_learn", "_checked", "_learn", "_checked"]
 
 
+def test_all_updates_that_catch_up_are_of_the_first_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[int] = []
+    update = learner.Learner.update
+    monkeypatch.setattr(
+        learner.Learner, "update", lambda self, step, turn: (turns.append(turn), update(self, step, turn))[1]
+    )
+    train(resolve("toy_reach", "sac", **(TINY | {"eval_episodes": 0, "frames": 260})), tmp_path)
+    assert turns[:5] == [0] * 5
+    assert turns[5:] == list(range(5, len(turns)))
+
+
 def test_another_seed_gives_another_run(finished: Path, tmp_path: Path) -> None:
     train(tiny(seed=2, eval_episodes=0), tmp_path)
     assert rows(finished / "train.csv") != rows(tmp_path / "train.csv")

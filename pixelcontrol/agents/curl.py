@@ -34,6 +34,7 @@ from pixelcontrol.agents.sac import (
     update_targets,
 )
 from pixelcontrol.augment import centre_crop, random_crop
+from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import load_state, rounded, save_state
 from pixelcontrol.settings import setting
@@ -94,7 +95,7 @@ class CURL:
             {"params": self.similarity.parameters()},
         ]
         self.contrast_optimiser = self.model.adam(groups)
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.generator = random_stream(seed, "agent", device)
 
     @property
     def update_cycle(self) -> tuple[Update, ...]:

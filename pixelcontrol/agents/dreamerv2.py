@@ -42,6 +42,7 @@ from pixelcontrol.agents.rssm import (
     LatentHead,
     Transition,
     balanced_kl,
+    categorical_kl,
     centred,
     dense,
     imagine,
@@ -49,7 +50,7 @@ from pixelcontrol.agents.rssm import (
     observe,
 )
 from pixelcontrol.distributions import gumbel_noise, truncated_normal
-from pixelcontrol.machine import to_device
+from pixelcontrol.machine import random_stream, to_device
 from pixelcontrol.networks import Value, load_state, rounded, save_state
 from pixelcontrol.returns import lambda_return
 from pixelcontrol.settings import setting
@@ -154,7 +155,7 @@ class DreamerV2:
             )
         self.settings = s = settings
         model_losses = "image_loss", "reward_loss", "kl_loss", *(["ending_loss"] if s.foresee_ends else [])
-        self.metric_names = *model_losses, "actor_loss", "critic_loss", "target_mean", "entropy"
+        self.metric_names = *model_losses, "kl", "actor_loss", "critic_loss", "target_mean", "entropy"
         self.device = device
         self.action_dim = action_dim
         self.latent_shape = (s.latent_groups, s.latent_classes)
@@ -185,7 +186,7 @@ class DreamerV2:
         self.critic_optimiser = self._adam(s.critic_learning_rate, self.critic)
         # on the device, so that a captured update counts too
         self.updates = torch.zeros((), dtype=torch.int64, device=device)
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.generator = random_stream(seed, "agent", device)
 
     def model(self) -> tuple[nn.Module, ...]:
         """Return the networks of the world model, in the order of `MODEL`."""
@@ -286,7 +287,9 @@ class DreamerV2:
         latent, deter, seen = observe(transition, posterior, encoded, batch.action, start, noise)
         features = torch.cat([latent, deter], dim=-1).flatten(0, 1)
 
-        kl_loss = balanced_kl(seen, prior(deter), s.kl_balance, s.free_nats)
+        expected = prior(deter)
+        kl_loss = balanced_kl(seen, expected, s.kl_balance, s.free_nats)
+        kl = categorical_kl(seen.detach(), expected.detach()).mean()  # as it is below the free nats too
         # minus the log-likelihoods of normal distributions with variance 1, but for a constant
         wrong = decoder(features) - centred(batch.image.flatten(0, 1))
         image_loss = 0.5 * wrong.square().sum(dim=(1, 2, 3)).mean()
@@ -296,7 +299,7 @@ class DreamerV2:
             logit = head(features)
             losses["ending_loss"] = F.binary_cross_entropy_with_logits(logit, batch.discount.flatten())
         self._step(self.model_optimiser, torch.stack(list(losses.values())).sum())
-        return features.detach(), {name: loss.detach() for name, loss in losses.items()}
+        return features.detach(), {name: loss.detach() for name, loss in losses.items()} | {"kl": kl}
 
     def update_behaviour(self, start: Float32[Tensor, "states features"]) -> dict[str, Tensor]:
         """Imagine from every state of `start`, and improve actor and critic by what happens there."""

@@ -29,6 +29,7 @@ from pixelcontrol.agents.sac import (
     update_targets,
 )
 from pixelcontrol.augment import random_shift
+from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import load_state, save_state
 from pixelcontrol.settings import setting
@@ -88,7 +89,7 @@ class DrQ:
         self.settings = settings
         weights = torch.Generator().manual_seed(seed)
         self.model = SACModel(observation_shape, action_dim, settings, device, weights, proprio_dim)
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.generator = random_stream(seed, "agent", device)
 
     @property
     def update_cycle(self) -> tuple[Update, ...]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from pixelcontrol.agents.quick import QUICK
 from pixelcontrol.augment import random_shift
 from pixelcontrol.distributions import noisy_action
+from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
     ConvEncoder,
@@ -36,6 +37,9 @@ from pixelcontrol.networks import (
 from pixelcontrol.schedules import linear_schedule
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Observation, Transitions, Update
+
+# Beyond this mean before tanh, the slope of tanh, and with it the actor's gradient, is a hundredth of that at 0.
+SATURATED_MEAN = 3.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,9 @@ class DrQV2Settings:
 class DrQV2:
     """The agent: an encoder, a deterministic actor, two critics and their slowly moving copies."""
 
-    metric_names: tuple[str, ...] = ("critic_loss", "actor_loss", "q_mean", "target_mean", "std")
+    metric_names: tuple[str, ...] = (
+        "critic_loss", "actor_loss", "q_mean", "target_mean", "saturation", "std"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -118,7 +124,7 @@ class DrQV2:
         # One optimiser for critic and encoder: Adam treats every parameter alone, so it equals the official two.
         self.critic_optimiser = adam([*self.critic.parameters(), *self.encoder.parameters()])
         self.actor_optimiser = adam(self.actor.parameters())
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.generator = random_stream(seed, "agent", device)
 
     @property
     def update_cycle(self) -> tuple[Update, ...]:
@@ -202,7 +208,8 @@ class DrQV2:
         # The critic is a judge here: its own gradients are neither wanted nor computed.
         loss.backward(inputs=list(self.actor.parameters()))
         self.actor_optimiser.step()
-        return {"actor_loss": loss.detach(), "std": std}
+        saturated = raw.detach().abs() > SATURATED_MEAN
+        return {"actor_loss": loss.detach(), "saturation": saturated.float().mean(), "std": std}
 
     def _parts(self) -> dict[str, Any]:
         return {

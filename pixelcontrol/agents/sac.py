@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from pixelcontrol.agents.quick import QUICK
 from pixelcontrol.distributions import tanh_normal
+from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
     ConvEncoder,
@@ -265,7 +266,7 @@ class SAC:
         """
         weights = torch.Generator().manual_seed(seed)
         self.model = SACModel(observation_shape, action_dim, settings, device, weights, proprio_dim)
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.generator = random_stream(seed, "agent", device)
 
     @property
     def update_cycle(self) -> tuple[Update, ...]:
@@ -312,8 +313,7 @@ SOFT_LOOP: dict[str, Any] = {"n_step": 1, "update_every_agent_steps": 1}
 PLANET_ACTION_REPEAT = {"cartpole": 8, "finger": 2, "walker": 2, "other": 4}
 PLANET_SEED_FRAMES = {domain: 1_000 * repeat for domain, repeat in PLANET_ACTION_REPEAT.items()}
 
-# SAC-AE makes 1,000 updates at its first step that learns, the usual one among them. Departure: every second one
-# updates the actor, as ever; its code looks at the agent step instead, so there all of them do.
+# SAC-AE makes 1,000 updates at its first step that learns, the usual one among them.
 CATCH_UP_UPDATES = 999
 
 PRESETS: dict[str, dict[str, Any]] = {

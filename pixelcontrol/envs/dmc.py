@@ -171,7 +171,7 @@ class DmcWorld:
         for _ in range(self._action_repeat):
             time_step = self._environment.step(control)
             self._observation = time_step.observation
-            reward += time_step.reward
+            reward += discount * time_step.reward
             discount *= time_step.discount
             if time_step.last():
                 return reward, discount, True

@@ -29,7 +29,7 @@ class Published:
     """The return that others report for one agent on one task after `frame` frames.
 
     Attributes:
-        agent: the name this project uses for it: "drqv2", "drq" or "dreamerv2".
+        agent: what our runs with the same settings are filed under: "drqv2", "drq-author" or "dreamerv2".
         task: for example "cheetah_run".
         frame: environment frames of training.
         mean: mean over seeds of the evaluation return.

@@ -266,6 +266,7 @@ class NaiveDreamerV2:
             "image_loss": image_loss.item(),
             "reward_loss": reward_loss.item(),
             "kl_loss": kl_loss.item(),
+            "kl": (for_posterior / rows).item(),
             "actor_loss": actor_loss.item(),
             "critic_loss": critic_loss.item(),
             "target_mean": sum(targets) / len(targets),

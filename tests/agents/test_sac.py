@@ -147,7 +147,7 @@ def test_the_learner_gives_each_update_of_the_cycle_its_turn():
     learner = Learner(agent, replay, batch_size=BATCH, precision="fp32", device=CPU)
     for update, with_actor in ((0, True), (1, False), (2, True), (1001, False)):
         before = weights_of(agent)
-        learner.update(agent_step=3000, update=update)
+        learner.update(agent_step=3000, turn=update)
         assert ("actor" in changed_parts(before, weights_of(agent))) == with_actor
 
 
