@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pixelcontrol.policy import Policy, load
 
 __all__ = ["Policy", "load"]
-__version__ = version("pixelcontrol")
+try:
+    __version__ = version("pixelcontrol")
+except PackageNotFoundError:  # a source tree on PYTHONPATH
+    __version__ = "unknown"
 
 
 def __getattr__(name: str) -> Any:

@@ -281,7 +281,9 @@ def _train(config: Config, hardware: Hardware, *, plain: bool) -> tuple[float, d
         return dataclasses.replace(config, loop=dataclasses.replace(config.loop, frames=frames))
 
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        run = Run(until(warm_up), Path(folder), hardware, resume=False)
+        # of a run that would fill its replay, though this one ends before
+        run = Run(until(config.loop.replay_capacity * repeat), Path(folder), hardware, resume=False)
+        run.config, run.progress.total_frames = until(warm_up), warm_up
         run.learner.capturable &= not plain
         run.save = lambda wait=True: None  # type: ignore[method-assign]
 

@@ -342,7 +342,7 @@ def bench(arguments: list[str]) -> int:
     parser.add_argument("--renderer", default="warp", help="warp or opengl")
     parser.add_argument("--precision", default="auto", help="auto, fp32, tf32 or bf16")
     parser.add_argument(
-        "--replay-capacity", type=number, default=100_000, help="transitions, for `bench replay`"
+        "--replay-capacity", type=number, default=100_000, help="transitions, for `bench replay` and `train`"
     )
     given = parser.parse_strictly(arguments)
     from pixelcontrol.bench import run

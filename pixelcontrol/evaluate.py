@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float64, UInt8
+from torch import Tensor
 
 from pixelcontrol.types import Agent, Env
 
@@ -50,7 +51,7 @@ def evaluate(
         before_step: called before each agent step; what it raises breaks the evaluation off.
     """
     returns: list[float] = []
-    video: list[np.ndarray] = []
+    video: list[Tensor] = []
     lowest, highest = np.full(env.spec.action_dim, np.inf), np.full(env.spec.action_dim, -np.inf)
     while len(returns) < episodes:
         memory = agent.memory(torch.Generator(agent.generator.device).manual_seed(MEMORY_SEED + len(returns)))
@@ -61,7 +62,7 @@ def evaluate(
         while True:
             observation = memory.push(step)
             if filming and running[0]:
-                video.append(step.image[0, :3].permute(1, 2, 0).cpu().numpy())
+                video.append(step.image[0, :3])
             running &= ~step.last
             if not running.any():
                 break
@@ -77,4 +78,5 @@ def evaluate(
                 video.clear()
         returns.extend(total)
     saturated = bool(((lowest > SATURATED_ACTION) | (highest < -SATURATED_ACTION)).all())
-    return Evaluation(np.array(returns[:episodes]), np.stack(video), env.renderer.name, saturated)
+    film = torch.stack(video).permute(0, 2, 3, 1).cpu().numpy()
+    return Evaluation(np.array(returns[:episodes]), film, env.renderer.name, saturated)

@@ -7,6 +7,7 @@ on the host but the count of steps. The same update runs step by step on a CPU, 
 from __future__ import annotations
 
 import platform
+from collections import Counter
 
 import torch
 from torch import Tensor
@@ -70,6 +71,8 @@ class Learner:
         self.bf16 = precision == "bf16"
         if device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+            # sums of many products, such as the trunks', stay float32 where they are split, as on a CPU
+            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
             # it may choose other algorithms at every start
             torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         # The step is read on the device, so that a captured update follows it.
@@ -77,7 +80,8 @@ class Learner:
         # One for each update of the agent's cycle, by its turn, with the metrics that it writes.
         self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]] = {}
         self.capturable = capture and device.type == "cuda" and replay.images.is_cuda
-        self.updates_run = 0
+        # Of each turn: its first updates create what a capture may not.
+        self.updates_run: Counter[int] = Counter()
         # Finite as long as every metric of every update was; on the device, like the metrics.
         self.sum_of_metrics = torch.zeros((), device=device)
 
@@ -88,12 +92,11 @@ class Learner:
             agent_step: agent steps that the run has made.
             turn: which update of the agent's cycle it is, counted round and round.
         """
-        cycle = len(self.agent.update_cycle)
-        turn %= cycle
+        turn %= len(self.agent.update_cycle)
         self.agent_step.fill_(agent_step)
-        if self.capturable and turn not in self.graphs and self.updates_run >= WARM_UP_UPDATES * cycle:
+        if self.capturable and turn not in self.graphs and self.updates_run[turn] >= WARM_UP_UPDATES:
             self.graphs[turn] = self._capture(turn)
-        self.updates_run += 1
+        self.updates_run[turn] += 1
         if turn in self.graphs:
             graph, metrics = self.graphs[turn]
             graph.replay()

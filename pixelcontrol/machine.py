@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-# The versions that decide what a run computes and what its images look like.
-RECORDED_PACKAGES = ("pixelcontrol", "torch", "mujoco", "dm-control", "warp-lang", "numpy")
+from pixelcontrol import __version__
+
+# Their versions decide, beside Python's and ours, what a run computes and what its images look like.
+RECORDED_PACKAGES = ("torch", "mujoco", "dm-control", "warp-lang", "numpy")
 
 # glibc's names for mallopt
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -94,17 +96,15 @@ def usable_cores() -> int:
 
 def versions() -> dict[str, str]:
     """Return the version of everything that decides a run's numbers."""
-    found = {"python": platform.python_version()}
-    for package in RECORDED_PACKAGES:
-        found[package] = importlib.metadata.version(package)
-    return found
+    others = {package: importlib.metadata.version(package) for package in RECORDED_PACKAGES}
+    return {"python": platform.python_version(), "pixelcontrol": __version__} | others
 
 
 def commit() -> str:
     """Return the commit of this source tree, with "+" when it has changes; or the version when installed."""
     root = Path(__file__).parent.parent
     if not (root / ".git").exists():
-        return f"v{importlib.metadata.version('pixelcontrol')}"
+        return f"v{__version__}"
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--exclude=*"],

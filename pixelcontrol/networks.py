@@ -333,6 +333,15 @@ def rounded(*networks: nn.Module) -> list[Callable[..., Any]]:
     return [computing(network, part) for network, part in zip(networks, copies, strict=True)]
 
 
+def backpropagate(loss: Float32[Tensor, ""], weights: Iterable[Tensor] | None = None) -> None:
+    """Give `weights`, or all that `loss` depends on, their gradients, each as precise as its product was.
+
+    Within an autocast region PyTorch would compute gradients of float32 layers in bf16.
+    """
+    with torch.autocast(loss.device.type, enabled=False):
+        loss.backward(inputs=None if weights is None else list(weights))
+
+
 @torch.no_grad()
 def ema_update(target: Iterable[Tensor], source: Iterable[Tensor], tau: float) -> None:
     """Move every target parameter by the fraction `tau` toward its source (paper, Algorithm 1)."""

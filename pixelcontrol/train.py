@@ -294,6 +294,9 @@ class Run:
         self.memory.push(step)
         self.last = step.last
         counters = self.counters
+        if step.last.any():  # one transfer for all worlds that end together
+            values = torch.stack([*self.metrics.values()]).tolist() if self.metrics else []
+            metrics = dict(zip(self.metrics, values, strict=True))
         for world in range(self.hardware.envs):
             if step.first[world]:
                 counters.returns[world], counters.episode_frames[world] = 0.0, 0
@@ -302,7 +305,7 @@ class Run:
             counters.episode_frames[world] += self.config.loop.action_repeat
             if step.last[world]:
                 counters.episode += 1
-                self._log_episode(counters.returns[world], counters.episode_frames[world])
+                self._log_episode(counters.returns[world], counters.episode_frames[world], metrics)
 
     def _position(self) -> dict[str, Any]:
         c = self.counters
@@ -311,8 +314,7 @@ class Run:
             "frame": self.frame, "agent_step": c.agent_step, "update": c.update, "hour": c.seconds / 3600,
         }  # fmt: skip
 
-    def _log_episode(self, episode_return: float, episode_frames: int) -> None:
-        metrics = {name: float(value) for name, value in self.metrics.items()}
+    def _log_episode(self, episode_return: float, episode_frames: int, metrics: dict[str, float]) -> None:
         row = {
             "episode": self.counters.episode,
             "episode_return": episode_return,
@@ -494,10 +496,12 @@ class Run:
         if self.eval_env:
             self.eval_env.load_state(state["eval_env"])
             self.eval_state = state["eval_env"]
-        memory = {name: part.to(self.hardware.device) for name, part in state["memory"].items()}
+        memory, self.metrics = (
+            {name: part.to(self.hardware.device) for name, part in state[parts].items()}
+            for parts in ("memory", "metrics")
+        )
         self.memory.load_state_dict(memory)
         self.last = state["last"].numpy()
-        self.metrics = state["metrics"]
         if self.replay.rows_added == 0:
             # long enough for whole elements of a batch, though running episodes may end within
             refill = max(
@@ -577,6 +581,7 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
         # nohup has SIGHUP ignored
         heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         previous = {number: signal.signal(number, stop) for number in heeded}
+        gc.freeze()  # a collection holds up all threads, and libraries have half a million objects to look at
         try:
             run.train()
             run.finish()

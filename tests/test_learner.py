@@ -379,7 +379,8 @@ def test_every_agents_captured_updates_equal_eager_ones(name):
     )
     for learner in (captured, eager):
         for row in range(60):
-            learner.replay.add(time_step(row, CUDA, size=learner.replay.images.shape[-1]))
+            proprio = 0 if name == "dreamerv2" else PROPRIO
+            learner.replay.add(time_step(row, CUDA, size=learner.replay.images.shape[-1], proprio=proprio))
     torch.backends.cudnn.benchmark = False
     eager.capturable = False
     for number in range(40):

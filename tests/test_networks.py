@@ -14,6 +14,7 @@ from pixelcontrol.networks import (
     TwinCritic,
     TwinLinear,
     Value,
+    backpropagate,
     compute_dtype,
     condense,
     ema_update,
@@ -309,6 +310,19 @@ def test_values_are_finer_than_bf16():
             assert torch.equal(function(torch.randn(6, 36), torch.rand(6, 2)), told[:, None].expand(2, 6))
         for function in (head, *rounded(head)):
             assert torch.equal(function(torch.randn(4, 5, 3)), told[0].expand(4, 5))
+
+
+def test_gradients_of_values_are_float32_too():
+    x, target = torch.randn(6, 4), torch.randn(6)
+    gradients = []
+    for enabled in (False, True):
+        head = Value(4)
+        nn.init.ones_(head.weight)
+        nn.init.zeros_(head.bias)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            backpropagate((head(x) - target).square().mean())
+        gradients.append(head.weight.grad)
+    assert torch.equal(*gradients)
 
 
 def test_every_network_gets_its_own_weights():

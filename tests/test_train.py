@@ -453,7 +453,7 @@ def test_episodes_too_short_for_their_sequences_are_told_of_once(
     run = Run(dreaming(eval_episodes=0), tmp_path, choose_hardware(dreaming()), resume=False)
     try:
         for frames in (8, 6, 6):
-            run._log_episode(1.0, frames)
+            run._log_episode(1.0, frames, {})
     finally:
         run.close()
     assert capsys.readouterr().err.count("those with fewer than 5 are never learned from") == 1

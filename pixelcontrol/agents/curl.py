@@ -36,7 +36,7 @@ from pixelcontrol.agents.sac import (
 from pixelcontrol.augment import centre_crop, random_crop
 from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
-from pixelcontrol.networks import load_state, rounded, save_state
+from pixelcontrol.networks import backpropagate, load_state, rounded, save_state
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Observation, Transitions, Update
 
@@ -155,7 +155,7 @@ class CURL:
         loss = F.cross_entropy(logits, answer)
         if self.settings.contrast:
             self.contrast_optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            backpropagate(loss)
             self.contrast_optimiser.step()
         accuracy = (logits.argmax(dim=1) == answer).float().mean()
         return {"contrast_loss": loss.detach(), "contrast_accuracy": accuracy}

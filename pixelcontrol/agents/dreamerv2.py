@@ -51,7 +51,7 @@ from pixelcontrol.agents.rssm import (
 )
 from pixelcontrol.distributions import gumbel_noise, truncated_normal
 from pixelcontrol.machine import random_stream, to_device
-from pixelcontrol.networks import Value, load_state, rounded, save_state
+from pixelcontrol.networks import Value, backpropagate, load_state, rounded, save_state
 from pixelcontrol.returns import lambda_return
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Sequences, TimeStep, Update
@@ -348,7 +348,7 @@ class DreamerV2:
         """Let `loss` reach the optimiser's own weights and no others, and step."""
         parameters = optimiser.param_groups[0]["params"]
         optimiser.zero_grad(set_to_none=True)
-        loss.backward(inputs=parameters)
+        backpropagate(loss, parameters)
         nn.utils.clip_grad_norm_(parameters, self.settings.gradient_clip)
         optimiser.step()
 

@@ -27,6 +27,7 @@ from pixelcontrol.networks import (
     ConvEncoder,
     DeterministicActor,
     TwinCritic,
+    backpropagate,
     ema_update,
     initialise,
     load_state,
@@ -190,7 +191,7 @@ class DrQV2:
         q = critic(features, batch.action)
         loss = twin_loss(q, target)
         self.critic_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        backpropagate(loss)
         self.critic_optimiser.step()
         return {"critic_loss": loss.detach(), "q_mean": q.detach().mean(), "target_mean": target.mean()}
 
@@ -206,7 +207,7 @@ class DrQV2:
             loss = loss + self.settings.saturation_penalty * raw.square().mean()
         self.actor_optimiser.zero_grad(set_to_none=True)
         # The critic is a judge here: its own gradients are neither wanted nor computed.
-        loss.backward(inputs=list(self.actor.parameters()))
+        backpropagate(loss, self.actor.parameters())
         self.actor_optimiser.step()
         saturated = raw.detach().abs() > SATURATED_MEAN
         return {"actor_loss": loss.detach(), "saturation": saturated.float().mean(), "std": std}

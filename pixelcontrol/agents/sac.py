@@ -28,6 +28,7 @@ from pixelcontrol.networks import (
     ConvEncoder,
     StochasticActor,
     TwinCritic,
+    backpropagate,
     ema_update,
     initialise,
     load_state,
@@ -195,7 +196,7 @@ def update_critic(
     q = critic(encoder(*observation), action)
     loss = twin_loss(q, target)
     model.critic_optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    backpropagate(loss)
     model.critic_optimiser.step()
     return {"critic_loss": loss.detach(), "q_mean": q.detach().mean(), "target_mean": target.mean()}
 
@@ -211,7 +212,7 @@ def update_actor(model: SACModel, observation: Observation, generator: torch.Gen
     loss = (model.temperature().detach() * log_prob - value).mean()
     model.actor_optimiser.zero_grad(set_to_none=True)
     # The critic is a judge here: its own gradients are neither wanted nor computed.
-    loss.backward(inputs=list(model.actor.parameters()))
+    backpropagate(loss, model.actor.parameters())
     model.actor_optimiser.step()
     return {"actor_loss": loss.detach()} | update_temperature(model, log_prob.detach().mean())
 
@@ -222,7 +223,7 @@ def update_temperature(model: SACModel, log_prob: Float32[Tensor, ""]) -> dict[s
     entropy = -log_prob
     loss = temperature * (entropy + model.action_dim)
     model.temperature_optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    backpropagate(loss)
     model.temperature_optimiser.step()
     return {"entropy": entropy, "temperature": temperature.detach()}
 

@@ -34,8 +34,16 @@ class WarpRenderer:
 
         The first renderer of a machine compiles the kernels, which takes seconds and is said; later ones load
         them from Warp's cache.
+
+        Raises:
+            ValueError: Warp cannot use this GPU.
         """
         wp.config.log_level = wp.LOG_ERROR
+        if device.startswith("cuda") and not wp.is_cuda_available():
+            raise ValueError(
+                f"Warp {wp.__version__} finds no GPU, though PyTorch may: it needs a driver for CUDA 13 or newer; "
+                "update the driver, or choose --renderer opengl or --device cpu"
+            )
         cameras, row_size = scene.payload_shape
         self.image_shape = (scene.channels, *image_size)
         self._device = torch.device(device)

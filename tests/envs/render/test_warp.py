@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import warp as wp
 from dm_control import mujoco
 
 from pixelcontrol.envs.render.opengl import OpenGLRenderer
@@ -221,6 +222,13 @@ def test_cameras_lie_behind_one_another():
     assert renderer.image_shape == (8, *SIZE)
     assert torch.equal(both, torch.cat(apart))
     assert not torch.equal(*apart)
+
+
+def test_a_gpu_that_warp_cannot_use_is_refused_with_a_remedy(monkeypatch):
+    monkeypatch.setattr(wp, "is_cuda_available", lambda: False)
+    scene = Scene(mujoco.Physics.from_xml_string(SCENE.format(**DEFAULTS)), "eye")
+    with pytest.raises(ValueError, match="update the driver, or choose --renderer opengl or --device cpu"):
+        WarpRenderer(scene, 1, SIZE, "cuda")
 
 
 def test_worlds_drawn_together_are_as_drawn_alone():
