@@ -37,7 +37,8 @@ from pixelcontrol.build import (
 )
 from pixelcontrol.config import AGENTS, Config
 from pixelcontrol.errors import RunError
-from pixelcontrol.experiments.sweep import ThisMachine, plan, progress, run_all
+from pixelcontrol.experiments.runs import read_table
+from pixelcontrol.experiments.sweep import ThisMachine, plan, run_all
 from pixelcontrol.learner import Learner
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.replay import ring_rows
@@ -317,17 +318,26 @@ def _train(config: Config, hardware: Hardware, *, plain: bool) -> tuple[float, d
 
 def bench_seeds(config: Config) -> None:
     """Time several seeds that train at the same time on this machine, each in a process of its own."""
-    chosen = ("frames", "envs", "renderer", "precision", "device", "replay_capacity", "eval_episodes")
+    chosen = ("frames", "envs", "renderer", "precision", "device", "replay_capacity")
     overrides = {name: getattr(config.loop, name) for name in chosen}
     overrides["frames"] += config.loop.seed_frames
+    # an evaluation where learning begins, and one at the end, take the time
+    overrides |= {"eval_episodes": 1, "eval_every_frames": config.loop.seed_frames}
     for count in (1, 2, 4, 8):
         with tempfile.TemporaryDirectory(dir=".") as folder:
             agents = [f"{config.agent}:{config.preset}"]
             jobs = plan([config.task], agents, range(1, count + 1), Path(folder), overrides)
             if failed := run_all(jobs, ThisMachine(count)):
                 raise RunError(f"{len(failed)} of {count} runs failed; lower --replay-capacity or --envs")
-            rates = [progress(job)["frames_per_second"] for job in jobs]
+            rates = [_learning_speed(job.directory / "eval.csv", config.loop.seed_frames) for job in jobs]
         print(f"seeds   {count}: {sum(rates):.1f} frames/s together, {np.mean(rates):.1f} each", flush=True)
+
+
+def _learning_speed(evaluations: Path, seed_frames: int) -> float:
+    """Return the frames/s of a run, its evaluations left out, from the first one after its seed frames on."""
+    learning = [row for row in read_table(evaluations) if int(row["frame"]) >= seed_frames]
+    frames, hours = (float(learning[-1][name]) - float(learning[0][name]) for name in ("frame", "hour"))
+    return frames / hours / 3600
 
 
 def run(what: str, config: Config, repeats: int) -> None:

@@ -183,6 +183,7 @@ def train(arguments: list[str]) -> int:
     parser = _train_parser(agent)
     given = vars(parser.parse_strictly(arguments))
     from pixelcontrol.config import read_resumed, resolve, setting_fields
+    from pixelcontrol.train import holds_run
     from pixelcontrol.train import train as run_training
 
     overrides = {name: given[name] for name in given.keys() & setting_fields(agent).keys()}
@@ -205,7 +206,9 @@ def train(arguments: list[str]) -> int:
         together = len(parse_seeds(given["seeds"]))
         agents = [f"{agent}:{preset}"]
         return run_sweep([config.task], agents, given["seeds"], run_dir, overrides, parallel=together)
-    if (run_dir / "config.json").exists():
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ValueError(f"--out is {run_dir}, which is a file; name a directory that exists or can be made")
+    if holds_run(run_dir):
         raise ValueError(
             f"{run_dir} already holds a run; continue it with --resume {shlex.quote(str(run_dir))}, or choose "
             "another --out"

@@ -47,6 +47,10 @@ AGENTS = {
 OF_TRANSITIONS = {"frame_stack", "n_step", "discount"}
 # What a resume may choose anew: another machine's ways, and the run's end.
 MOVABLE = {"device", "precision", "workers", "keep_replay", "frames"}
+# Where, how long and how often, not by what a run learns.
+INCIDENTAL = MOVABLE | {
+    "envs", "renderer", "deterministic", "eval_every_frames", "eval_episodes", "save_every_frames"
+}  # fmt: skip
 RENDERERS: tuple[RendererName, ...] = get_args(RendererName)
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -208,7 +212,7 @@ def read_config(run_dir: Path) -> Config:
     """Rebuild the configuration of a run from its `config.json`, exactly as it was resolved.
 
     Raises:
-        ValueError: there is no run, or a stored setting does not exist in this version.
+        ValueError: there is no run, or a stored setting is impossible or does not exist in this version.
     """
     path = run_dir / "config.json"
     if not path.exists():
@@ -227,7 +231,9 @@ def read_config(run_dir: Path) -> Config:
         raise ValueError(
             f"the settings {', '.join(strange)} of {path} do not match this version of pixelcontrol"
         )
-    return _config(stored["task"], agent, stored["preset"], stored["seed"], values)
+    config = _config(stored["task"], agent, stored["preset"], stored["seed"], values)
+    _check(config)
+    return config
 
 
 def read_resumed(run_dir: Path, overrides: Mapping[str, Any]) -> Config:
@@ -255,6 +261,26 @@ def read_resumed(run_dir: Path, overrides: Mapping[str, Any]) -> Config:
             f"--frames is {config.loop.frames}, but the run is of {before:,}: it can be made longer, not shorter"
         )
     return config
+
+
+def changed_settings(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return by what a run learned that its preset has otherwise: values by name.
+
+    Args:
+        run: what its `config.json` holds.
+    """
+    try:
+        preset = resolve(run["task"], run["agent"], run["preset"]).flat()
+    except (ValueError, KeyError):  # of another version, so that nobody knows
+        return {}
+    stored = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in run["settings"].items()
+    }
+    return {
+        name: value
+        for name, value in stored.items()
+        if name in preset.keys() - INCIDENTAL and value != preset[name]
+    }
 
 
 def lengthen(run_dir: Path, frames: int) -> None:

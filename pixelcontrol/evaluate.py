@@ -19,6 +19,12 @@ MEMORY_SEED = 0
 SATURATED_ACTION = 0.995
 
 
+ENDLESS = (
+    "episodes of {task} tell no time limit, and an evaluation waits for their ends: where these may never come, "
+    "use gymnasium.wrappers.TimeLimit"
+)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The result of one evaluation.

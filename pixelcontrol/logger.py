@@ -123,9 +123,12 @@ class Progress:
         with suppress(OSError):  # a terminal that was closed must not end a run
             print(text, end="", file=sys.stderr, flush=True)
 
-    def episode(self, episode_return: float, metrics: Mapping[str, float]) -> None:
+    def episode(self, episode_return: float) -> None:
         """Take note of a finished episode for the lines to come."""
         self.last_return = episode_return
+
+    def learned(self, metrics: Mapping[str, float]) -> None:
+        """Take note of an update's metrics for the lines to come."""
         self.losses = "  ".join(f"{name} {metrics[name]:.3g}" for name in metrics if name.endswith("_loss"))
 
     def measure_from(self, frame: int) -> None:

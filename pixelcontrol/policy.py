@@ -25,7 +25,8 @@ from pixelcontrol.build import EVAL_STREAM, build_agent, build_env, choose_hardw
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.config import Config, read_config
 from pixelcontrol.envs.dmc import RendererName
-from pixelcontrol.evaluate import MEMORY_SEED, Evaluation, evaluate
+from pixelcontrol.envs.tasks import find_task
+from pixelcontrol.evaluate import ENDLESS, MEMORY_SEED, Evaluation, evaluate
 from pixelcontrol.types import Agent, Observation, TimeStep
 
 MAX_WORLDS = 10
@@ -154,7 +155,7 @@ class Policy:
             stacked: how many images.
 
         Raises:
-            ValueError: it is not, or images are not bytes.
+            ValueError: it is not, or images are not bytes, or proprioception is not finite.
         """
         if proprio is None:
             proprio = np.zeros((len(stack), 0), dtype=np.float32)
@@ -174,6 +175,8 @@ class Policy:
                 raise ValueError(
                     f"this agent learned from {name} of shape {wanted[1:]}, and was given {given.shape[1:]}{hint}"
                 )
+        if not np.isfinite(proprio).all():
+            raise ValueError(f"proprioception must be finite, and was {proprio}")
         return Observation(
             torch.from_numpy(np.ascontiguousarray(stack)), torch.from_numpy(proprio.astype(np.float32))
         )
@@ -242,7 +245,11 @@ class Policy:
         """
         config = self.config if seed is None else replace(self.config, seed=seed)
         hardware = choose_hardware(config)
-        env = build_env(config, hardware, min(episodes, MAX_WORLDS), EVAL_STREAM, renderer=renderer)
+        # of a user's own world, such as a robot, there may be no more than it was trained with
+        most = hardware.envs if find_task(config.task).source == "factory" else MAX_WORLDS
+        env = build_env(config, hardware, min(episodes, most), EVAL_STREAM, renderer=renderer)
+        if env.spec.episode_frames is None:
+            warnings.warn(ENDLESS.format(task=config.task), stacklevel=2)
         learned = {
             "image_shape": list(self.image_shape),
             "action_dim": self.action_dim,

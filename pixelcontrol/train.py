@@ -43,7 +43,7 @@ from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
 from pixelcontrol.config import AGENTS, Config, lengthen, reserve_bytes, transitions_kept
 from pixelcontrol.envs.vector import WorkerError
 from pixelcontrol.errors import STOP_SIGNALS, Interrupted, RunError
-from pixelcontrol.evaluate import evaluate
+from pixelcontrol.evaluate import ENDLESS, evaluate
 from pixelcontrol.experiments.figures import run_curve
 from pixelcontrol.experiments.published import published_at
 from pixelcontrol.experiments.runs import EVAL_COLUMNS
@@ -55,6 +55,8 @@ from pixelcontrol.rundir import RunLock, write_json
 from pixelcontrol.settings import flag
 from pixelcontrol.types import Replay, TimeStep
 
+# How often losses go to TensorBoard and the live line, beside the rows of finished episodes.
+METRICS_EVERY_FRAMES = 1_000
 # Beside --save-every-frames, for machines that take hours for so many.
 SAVE_EVERY_SECONDS = 1_800.0
 
@@ -184,10 +186,7 @@ class Run:
     def _warn_of_settings(self) -> None:
         loop = self.config.loop
         if loop.eval_episodes and self.env.spec.episode_frames is None:
-            self.progress.say(
-                f"  warning: episodes of {self.config.task} tell no time limit, and an evaluation waits for their "
-                "ends: where these may never come, use gymnasium.wrappers.TimeLimit or --eval-episodes 0"
-            )
+            self.progress.say(f"  warning: {ENDLESS.format(task=self.config.task)} or --eval-episodes 0")
         if loop.frames <= loop.seed_frames:
             self.progress.say(
                 f"  warning: nothing will be learned in {loop.frames:,} frames, since updates begin after "
@@ -242,8 +241,11 @@ class Run:
                 if not self.learner.capturable:
                     self._learn(updates)
                 step = self.env.receive()
+                before = self.frame
                 counters.agent_step += acting
                 self._take(step)
+                if self.frame // METRICS_EVERY_FRAMES > before // METRICS_EVERY_FRAMES:
+                    self._log_metrics()
             counters.seconds = time.monotonic() - started
             self.progress.frame(self.frame)
             if self.frame >= counters.next_save or counters.seconds >= saved_seconds + SAVE_EVERY_SECONDS:
@@ -294,9 +296,7 @@ class Run:
         self.memory.push(step)
         self.last = step.last
         counters = self.counters
-        if step.last.any():  # one transfer for all worlds that end together
-            values = torch.stack([*self.metrics.values()]).tolist() if self.metrics else []
-            metrics = dict(zip(self.metrics, values, strict=True))
+        metrics = self._metrics_now() if step.last.any() else {}  # once for all worlds that end together
         for world in range(self.hardware.envs):
             if step.first[world]:
                 counters.returns[world], counters.episode_frames[world] = 0.0, 0
@@ -306,6 +306,17 @@ class Run:
             if step.last[world]:
                 counters.episode += 1
                 self._log_episode(counters.returns[world], counters.episode_frames[world], metrics)
+
+    def _metrics_now(self) -> dict[str, float]:
+        """Wait for the newest update's metrics; there are none before the first."""
+        values = torch.stack([*self.metrics.values()]).tolist() if self.metrics else []
+        return dict(zip(self.metrics, values, strict=True))
+
+    def _log_metrics(self) -> None:
+        metrics = self._metrics_now()
+        speed = {"frames_per_second": self.progress.frames_per_second}
+        self.board.append({f"learn/{name}": value for name, value in (metrics | speed).items()}, self.frame)
+        self.progress.learned(metrics)
 
     def _position(self) -> dict[str, Any]:
         c = self.counters
@@ -322,8 +333,8 @@ class Run:
             "frames_per_second": self.progress.frames_per_second,
         }
         self.train_log.append(self._position() | row | metrics)
-        self.board.append({f"train/{name}": value for name, value in (row | metrics).items()}, self.frame)
-        self.progress.episode(episode_return, metrics)
+        self.board.append({f"train/{name}": value for name, value in row.items()}, self.frame)
+        self.progress.episode(episode_return)
         images = episode_frames // self.config.loop.action_repeat + 1
         too_short = AGENTS[self.config.agent].learns_from == "sequences" and images < reach(self.config)
         if too_short and not self.warned_of_short_episodes:
@@ -363,7 +374,7 @@ class Run:
             "commit": self.commit,
         }
         self.eval_log.append(self._position() | row)
-        self.board.append({"eval/episode_return": mean}, self.frame)
+        self.board.append({"eval/episode_return": mean, "eval/episode_return_std": std}, self.frame)
         self.progress.say(
             f"frame {self.frame:>11,}  eval return {mean:7.1f} +- {std:.1f} over {loop.eval_episodes} episodes"
         )
@@ -476,7 +487,13 @@ class Run:
         }
         replay = self.replay if self.config.loop.keep_replay else None
         if wait:
-            self.checkpoints.save(state, replay)
+            try:
+                self.checkpoints.save(state, replay)
+            except CheckpointNotSaved as error:
+                if replay is None or self.checkpoints.exist():
+                    raise
+                self.checkpoints.save(state, None)  # better than nothing
+                raise CheckpointNotSaved(f"{error}; all but the replay was saved") from error
         else:
             self._warn_if_not_saved(lambda: self.checkpoints.begin_save(state, replay))
 
@@ -534,7 +551,15 @@ class Run:
                     part.close()
 
 
-def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
+def holds_run(run_dir: Path) -> bool:
+    """Whether something was learned or measured in a directory, which a new run would overwrite."""
+    tables = [run_dir / "train.csv", run_dir / "eval.csv"]
+    return Checkpoints(run_dir).exist() or any(
+        table.exists() and table.read_bytes().count(b"\n") > 1 for table in tables
+    )
+
+
+def train(config: Config, run_dir: Path | str, *, resume: bool = False) -> None:
     """Train in `run_dir`, which is created if need be.
 
     Raises:
@@ -547,6 +572,7 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> None:
         CheckpointNotSaved: the disk did not take the last checkpoint; the one before stands.
         CheckpointError, RunBusy: the directory holds no usable checkpoint, or another process trains in it.
     """
+    run_dir = Path(run_dir)
     machine.prepare_process()
     if config.loop.deterministic:
         machine.repeat_exactly()

@@ -128,6 +128,31 @@ def test_one_with_proprioception_is_evaluated_filmed_and_exported(
         assert np.allclose(act(stack, sensed).numpy(), policy(stack.numpy(), sensed.numpy()), atol=1e-6)
 
 
+def test_a_robot_is_not_told_what_follows_from_nan(sensing_dir: Path) -> None:
+    act = pixelcontrol.load(sensing_dir).episode()
+    image = np.zeros((3, 16, 16), dtype=np.uint8)
+    with pytest.raises(ValueError, match="proprioception must be finite, and was"):
+        act(image, np.array([0.0, np.nan, 0.0, 0.0]))
+    assert np.isfinite(act(image, np.zeros(4))).all()
+
+
+def test_of_a_users_own_world_no_more_exist_than_when_it_was_trained(
+    sensing_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A robot can be connected to once."""
+    build, built = policies.build_env, []
+
+    def counted(config: Any, hardware: Any, num_worlds: int, *others: Any, **options: Any) -> Any:
+        built.append(num_worlds)
+        return build(config, hardware, num_worlds, *others, **options)
+
+    monkeypatch.setattr(policies, "build_env", counted)
+    policy = pixelcontrol.load(sensing_dir)
+    with pytest.warns(UserWarning, match="tell no time limit"):
+        assert len(policy.evaluate(4).returns) == 4
+    assert built == [policy.config.loop.envs]
+
+
 def test_an_episode_of_single_images_is_that_of_their_stacks(run_dir: Path) -> None:
     policy = pixelcontrol.load(run_dir)
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 24, 24), dtype=np.uint8)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from dreaming import TINY_DREAMER
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pixelcontrol import learner
 from pixelcontrol import train as loop
@@ -357,6 +358,44 @@ def test_a_save_in_between_that_fails_is_told_and_the_last_one_ends_the_run(
         train(tiny(frames=400, eval_episodes=0), tmp_path)
     assert capsys.readouterr().err.count("warning: no space") == 2
     assert rows(tmp_path / "train.csv")[-1]["frame"] == "400"
+
+
+def test_where_the_replay_has_no_room_the_weights_are_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Checkpoints.begin_save
+
+    def without_room(self: Checkpoints, state: Any, replay: Any) -> None:
+        if replay is not None:
+            raise CheckpointNotSaved("no space")
+        begin(self, state, replay)
+
+    monkeypatch.setattr(Checkpoints, "begin_save", without_room)
+    with pytest.raises(CheckpointNotSaved, match="no space; all but the replay was saved"):
+        train(tiny(frames=200, eval_episodes=0), tmp_path)
+    assert Checkpoints(tmp_path).load()["counters"]["agent_step"] == 100
+
+
+def test_losses_are_logged_between_the_ends_of_episodes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "METRICS_EVERY_FRAMES", 50)
+    train(tiny(frames=320, eval_episodes=0), tmp_path)
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    steps = [at.step for at in board.Scalars("learn/critic_loss")]
+    assert [step // 50 for step in steps] == [3, 4, 5, 6]  # at 100 nothing was learned yet
+
+
+def test_a_first_start_that_came_to_nothing_leaves_the_directory_free(tmp_path: Path) -> None:
+    assert not loop.holds_run(tmp_path)
+    train(tiny(frames=200), tmp_path)
+    assert loop.holds_run(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoint")
+    assert loop.holds_run(tmp_path)  # there are evaluations
+    for table in ("train.csv", "eval.csv"):
+        header = (tmp_path / table).read_text().partition("\n")[0]
+        (tmp_path / table).write_text(header + "\n")
+    assert not loop.holds_run(tmp_path)
 
 
 def test_a_run_saves_every_half_hour_however_slow_it_is(

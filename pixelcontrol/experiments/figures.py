@@ -13,7 +13,9 @@ Three things are unusual:
 from __future__ import annotations
 
 import csv
+import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
@@ -24,7 +26,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pixelcontrol.experiments.published import Published, load_published, max_return
 from pixelcontrol.experiments.runs import Run, notices, read_runs, read_table, short_count
@@ -149,9 +151,16 @@ def run_curve(run_dir: Path) -> Path:
 
 
 def agent_colours(agents: Iterable[str]) -> dict[str, str]:
-    """A colour for every agent: its own, or one of the spare ones, in alphabetical order."""
-    unknown = sorted(set(agents) - set(AGENT_COLOURS))
-    return AGENT_COLOURS | {agent: _SPARE_COLOURS[i % len(_SPARE_COLOURS)] for i, agent in enumerate(unknown)}
+    """A colour for every agent: its system's, where no other is of that, or a spare one, by the alphabet."""
+    systems = {agent: re.split("[- ]", agent)[0] for agent in agents}
+    count = Counter(systems.values())
+    colours = AGENT_COLOURS | {
+        agent: AGENT_COLOURS[system]
+        for agent, system in systems.items()
+        if system in AGENT_COLOURS and count[system] == 1
+    }
+    others = sorted(systems.keys() - colours.keys())
+    return colours | {agent: _SPARE_COLOURS[i % len(_SPARE_COLOURS)] for i, agent in enumerate(others)}
 
 
 def cited(curves: Sequence[Curve]) -> dict[str, list[Published]]:
@@ -192,7 +201,8 @@ def _write_curves(runs: Sequence[Run], axis: Axis, stem: Path) -> list[Path]:
         _label_ends(axes, shown, axis, colours, [_final_label(table[curve.agent, task]) for curve in shown])
         axes.set_title(task)
     figure.supylabel("evaluation return", fontsize=9, color=_INK)
-    _legend(figure, runs, colours, published=True)
+    published = any(cited([curve for curve in curves if curve.task == task]) for task in tasks)
+    _legend(figure, runs, colours, published)
     _say(figure, notices(runs))
     return _write(figure, _curve_rows(curves), stem)
 
@@ -355,20 +365,27 @@ def _draw_intervals(
         )
     axes.set_yticks(range(len(found)), list(found))
     axes.set_ylim(len(found) - 0.4, -0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="y", visible=False)
 
 
 def _label_ends(
     axes: Axes, curves: Sequence[Curve], axis: Axis, colours: Mapping[str, str], labels: Sequence[str]
 ) -> None:
-    """Write each label at the end of its curve, pushed up where it would cover the one below."""
+    """Write each label at the end of its curve, pushed up where it would cover another."""
     low, high = axes.get_ylim()
-    apart, height = 0.08, -np.inf
+    right = axes.get_xlim()[1]
+    apart_x, apart_y = 0.2, 0.08
+    written: list[tuple[float, float]] = []
     for curve, label in sorted(zip(curves, labels, strict=True), key=lambda pair: pair[0].mean[-1]):
-        height = max((curve.mean[-1] - low) / (high - low), height + apart)
+        x, height = getattr(curve, axis)[-1], (curve.mean[-1] - low) / (high - low)
+        for other_x, other_height in written:  # from the lowest up
+            if abs(x - other_x) < apart_x * right and abs(height - other_height) < apart_y:
+                height = other_height + apart_y
+        written = sorted([*written, (x, height)], key=lambda place: place[1])
         axes.annotate(
             label,
-            (getattr(curve, axis)[-1], height),
+            (x, height),
             (5, 0),
             xycoords=axes.get_xaxis_transform(),
             textcoords="offset points",

@@ -13,12 +13,13 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pixelcontrol.config import changed_settings
 from pixelcontrol.rundir import read_json
 
 EVAL_COLUMNS = (
@@ -40,8 +41,8 @@ class Run:
     """The evaluations of one agent on one task from one seed.
 
     Attributes:
-        agent: for example "drqv2", and with another preset than the paper's "drqv2-quick": settings that differ
-            make another agent, and are never averaged with the paper's.
+        agent: for example "drqv2", with another preset than the paper's "drqv2-quick", and with a setting of its
+            own "drqv2-quick n_step=1": what learns otherwise is another agent, and never averaged with the first.
         task: for example "cheetah_run".
         seed: the run's own.
         frame: (evaluations,) int64, strictly rising.
@@ -100,8 +101,11 @@ def read_runs(paths: Iterable[Path | str]) -> list[Run]:
         paths: run directories, directories that hold some at any depth, or CSV files with `EVAL_COLUMNS`.
 
     Raises:
-        ValueError: nothing at a path holds evaluations, or only tables without one; a broken line, frames that do
-            not rise, or one seed that comes twice.
+        ValueError: nothing at a path holds evaluations, or only tables without one; a broken line, or frames that
+            do not rise.
+
+    Warns:
+        UserWarning: a seed comes twice; the longer run is taken, since a copy is no second seed.
     """
     files = {file.resolve(): file for path in paths for file in _eval_files(Path(path))}
     runs = [run for file in files.values() for run in _runs_in(file)]
@@ -110,14 +114,15 @@ def read_runs(paths: Iterable[Path | str]) -> list[Run]:
             f"{', '.join(map(str, files.values()))}: no evaluation yet; train on, or with --eval-episodes above 0 "
             "(returns in training are in train.csv and curve.png)"
         )
-    runs.sort(key=_identity)
-    for run, other in pairwise(runs):
-        if _identity(run) == _identity(other):
-            raise ValueError(
-                f"{run} comes twice, from {run.path} and from {other.path}: a copy is no second seed; "
-                "leave one of them out"
+    longest: dict[tuple[str, str, int], Run] = {}
+    for run in sorted(runs, key=lambda run: (*_identity(run), -run.frame[-1])):
+        taken = longest.setdefault(_identity(run), run)
+        if taken is not run:
+            warnings.warn(
+                f"{run} comes twice: {taken.path} is taken, and {run.path}, which is no longer, left out",
+                stacklevel=2,
             )
-    return runs
+    return list(longest.values())
 
 
 def notices(runs: Sequence[Run]) -> list[str]:
@@ -185,9 +190,14 @@ def _runs_in(file: Path) -> Iterator[Run]:
     if not rows:
         warnings.warn(f"{file}: no evaluation yet", stacklevel=2)
 
+    own = "".join(
+        f" {name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, value in changed_settings(_config_beside(file) or {}).items()
+    )
+
     def identity(row: dict[str, str]) -> tuple[str, str, int]:
         preset = "" if row["preset"] == "paper" else f"-{row['preset']}"
-        return row["agent"] + preset, row["task"], int(row["seed"])
+        return row["agent"] + preset + own, row["task"], int(row["seed"])
 
     for (agent, task, seed), group in groupby(sorted(rows, key=identity), key=identity):
         mine = list(group)

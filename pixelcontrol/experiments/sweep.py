@@ -313,7 +313,8 @@ def progress(job: Job) -> dict[str, float]:
     return {
         "frame": max(int(train.get("frame", 0)), int(evaluation.get("frame", 0))),
         "episode_return": float(evaluation.get("episode_return", "nan")),
-        "frames_per_second": float(train.get("frames_per_second", 0.0)),
+        # before the first update the speed is that of the worlds alone, and foretells nothing
+        "frames_per_second": float(train["frames_per_second"]) if int(train.get("update", 0)) else 0.0,
     }
 
 

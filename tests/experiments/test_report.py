@@ -155,12 +155,12 @@ def test_settings_that_differ_between_tasks_are_told_apart(write_run, tmp_path):
     for task, batch in (("cheetah_run", 256), ("walker_walk", 512)):
         run = write_run(task=task)
         config = json.loads((run / "config.json").read_text()) | {
-            "settings": {"batch_size": batch, "n_step": 3}
+            "settings": {"batch_size": batch, "frame_stack": 3}
         }
         (run / "config.json").write_text(json.dumps(config))
     text = write_report([run.parent], tmp_path / "report.html").read_text()
     assert "256 <small>cheetah_run</small><br>512 <small>walker_walk</small>" in text
-    assert "<td>n_step</td><td>3</td>" in text
+    assert "<td>frame_stack</td><td>3</td>" in text
 
 
 def test_names_cannot_break_the_page(write_run, tmp_path):

@@ -1,5 +1,6 @@
 """Reading runs, refusing broken ones, and saying what must be said of them."""
 
+import json
 import shutil
 
 import pytest
@@ -49,7 +50,7 @@ def test_the_same_path_given_twice_is_one_run(write_run):
 def test_a_copy_is_no_second_seed(write_run):
     directory = write_run()
     shutil.copytree(directory, directory.parent / "copy")
-    with pytest.raises(ValueError, match="drqv2 on cheetah_run, seed 0 comes twice"):
+    with pytest.warns(UserWarning, match="drqv2 on cheetah_run, seed 0 comes twice"):
         read_runs([directory.parent])
 
 
@@ -127,3 +128,25 @@ def test_mixed_conditions_are_said(write_run, name, value):
 )
 def test_short_count(number, text):
     assert short_count(number) == text
+
+
+def test_runs_that_learn_by_other_settings_are_other_agents(write_run):
+    plain = write_run()
+    for seed, settings in enumerate([{"n_step": 1, "envs": 4}, {"n_step": 3, "batch_size": 256}], start=1):
+        run = write_run(seed=seed)
+        config = json.loads((run / "config.json").read_text()) | {"settings": settings}
+        (run / "config.json").write_text(json.dumps(config))
+    assert [run.agent for run in read_runs([plain.parent])] == ["drqv2", "drqv2", "drqv2 n_step=1"]
+    walker = write_run(task="walker_walk")  # whose own n_step is 1
+    config = json.loads((walker / "config.json").read_text()) | {"settings": {"n_step": 1}}
+    (walker / "config.json").write_text(json.dumps(config))
+    assert [run.agent for run in read_runs([walker])] == ["drqv2"]
+
+
+def test_of_a_seed_that_was_run_twice_the_longer_run_is_taken(write_run):
+    short = write_run(returns=[0, 1])
+    moved = short.rename(short.parent / "short")
+    long = write_run(returns=[0, 1, 2])
+    with pytest.warns(UserWarning, match=r"comes twice: .*drqv2_cheetah_run_0.* is taken, and .*short"):
+        (run,) = read_runs([moved, long])
+    assert len(run.frame) == 3

@@ -263,8 +263,12 @@ def test_progress_reads_whole_lines_only(tmp_path):
     (job,) = four_runs(tmp_path)[:1]
     job.directory.mkdir()
     assert progress(job)["frame"] == 0
-    (job.directory / "train.csv").write_text("frame,frames_per_second\n10,50.0\n20,60.0\n30,7")
+    (job.directory / "train.csv").write_text("frame,update,frames_per_second\n10,0,900\n")
     (job.directory / "eval.csv").write_text("frame,episode_return\n16,5.5\n")
+    seeding = progress(job)
+    assert (seeding["frame"], seeding["frames_per_second"]) == (16, 0.0)  # nothing is learned yet
+    with (job.directory / "train.csv").open("a") as file:
+        file.write("20,5,60.0\n30,7")
     assert progress(job) == {"frame": 20, "episode_return": 5.5, "frames_per_second": 60.0}
 
 
