@@ -29,7 +29,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pixelcontrol.experiments.published import Published, load_published, max_return
-from pixelcontrol.experiments.runs import Run, notices, read_runs, read_table, short_count
+from pixelcontrol.experiments.runs import FEWEST_SEEDS, Run, notices, read_runs, read_table, short_count
 from pixelcontrol.experiments.statistics import (
     THRESHOLDS,
     estimate,
@@ -319,12 +319,13 @@ def _panels(number: int) -> tuple[Figure, list[Axes]]:
 
 
 def _draw_curves(axes: Axes, curves: Sequence[Curve], axis: Axis, colours: Mapping[str, str]) -> None:
-    """Mean and 95 % band of each agent over its thin single seeds."""
+    """Mean and 95 % band of each agent over its thin single seeds; that of two would hide all else."""
     for curve in curves:
         x, colour = getattr(curve, axis), colours[curve.agent]
         if curve.task != "average":
             axes.plot(x, curve.returns.T, color=colour, alpha=0.25, linewidth=0.6)
-        axes.fill_between(x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
+        if len(curve.returns) >= FEWEST_SEEDS:
+            axes.fill_between(x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
         axes.plot(x, curve.mean, color=colour, linewidth=1.8)
 
 
