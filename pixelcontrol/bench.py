@@ -35,7 +35,7 @@ from pixelcontrol.build import (
     choose_hardware,
     reach,
 )
-from pixelcontrol.config import AGENTS, Config
+from pixelcontrol.config import Config, agent_kind
 from pixelcontrol.errors import RunError
 from pixelcontrol.experiments.runs import read_table
 from pixelcontrol.experiments.sweep import ThisMachine, plan, run_all
@@ -166,7 +166,7 @@ def bench_replay(config: Config, hardware: Hardware, env: Env, repeats: int) -> 
     Raises:
         ValueError: the agent learns from sequences, which nobody shifts.
     """
-    if AGENTS[config.agent].learns_from == "sequences":
+    if agent_kind(config.agent).learns_from == "sequences":
         raise ValueError(
             f"bench replay draws and shifts transitions, and {config.agent} learns from sequences"
         )

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 
 from pixelcontrol import machine
-from pixelcontrol.config import AGENTS, Config
+from pixelcontrol.config import AGENTS, Config, agent_kind
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.make import make_env
 from pixelcontrol.envs.tasks import find_task
@@ -59,7 +59,7 @@ def build_agent(
     """
     channels, *size = image_shape
     shape = (channels * config.loop.frame_stack, *size)
-    kind = AGENTS[config.agent]
+    kind = agent_kind(config.agent)
     if proprio_dim and kind.learns_from == "sequences":
         sensing = [name for name, other in AGENTS.items() if other.learns_from == "transitions"]
         raise ValueError(
@@ -72,7 +72,7 @@ def build_agent(
 
 def reach(config: Config) -> int:
     """Return how many rows of one world an element of a batch reaches over."""
-    if AGENTS[config.agent].learns_from == "sequences":
+    if agent_kind(config.agent).learns_from == "sequences":
         return int(config.agent_settings.sequence_length)
     return config.loop.n_step + config.loop.frame_stack
 
@@ -83,7 +83,7 @@ def check_that_batches_fit(config: Config, env: Env) -> None:
     Raises:
         ValueError: names the setting, and what it must be.
     """
-    sequences = AGENTS[config.agent].learns_from == "sequences"
+    sequences = agent_kind(config.agent).learns_from == "sequences"
     needed = reach(config) if sequences else config.loop.n_step + 1
     repeat, frames = config.loop.action_repeat, env.spec.episode_frames
     rows = -(-frames // repeat) + 1 if frames else needed
@@ -109,7 +109,7 @@ def build_replay(
 ) -> Replay:
     """Build the replay from which the configured agent learns, on memory for its images."""
     loop = config.loop
-    if AGENTS[config.agent].learns_from == "sequences":
+    if agent_kind(config.agent).learns_from == "sequences":
         return SequenceReplay(
             images, action_dim=action_dim, length=reach(config), device=device, seed=config.seed,
             oversample_ends=config.agent_settings.foresee_ends,

@@ -111,30 +111,30 @@ def _add_setting(group: Any, item: Field[Any]) -> None:
     default = "the task's" if item.name in ("frames", "stddev_duration", "camera") else shown
     words = f"{item.metadata['help']} (default: {default}; {item.metadata['source']})".replace("%", "%%")
     choices = item.metadata.get("choices") or None
+    # a name already, where annotations are not evaluated
+    kind = item.type.__name__ if isinstance(item.type, type) else str(item.type)
     group.add_argument(
         flag(item.name),
-        type=_READERS[str(item.type)],
+        type=_READERS[kind],
         default=argparse.SUPPRESS,
-        metavar="|".join(choices) if choices else _KINDS[str(item.type)],
+        metavar="|".join(choices) if choices else _KINDS[kind],
         help=words,
     )
 
 
 def _agent_named(arguments: list[str]) -> str:
     """Return the agent, which must be known first, since each has settings of its own."""
-    from pixelcontrol.config import AGENTS
-    from pixelcontrol.settings import unknown
+    from pixelcontrol.config import agent_kind
 
     parser = Parser(prog="pixelcontrol train", add_help=False)
     parser.add_argument("--agent", default="drqv2")
     agent: str = parser.parse_known_args(arguments)[0].agent
-    if agent not in AGENTS:
-        parser.error(unknown("agent", agent, AGENTS))
+    agent_kind(agent)
     return agent
 
 
 def _train_parser(agent: str) -> Parser:
-    from pixelcontrol.config import AGENTS, setting_fields
+    from pixelcontrol.config import AGENTS, agent_kind, setting_fields
 
     parser = Parser(
         prog="pixelcontrol train",
@@ -148,12 +148,14 @@ def _train_parser(agent: str) -> Parser:
         help="a name from `pixelcontrol tasks`, or module:factory of your own",
     )
     parser.add_argument(
-        "--agent", default=argparse.SUPPRESS, help=f"one of {', '.join(AGENTS)} (default: drqv2)"
+        "--agent",
+        default=argparse.SUPPRESS,
+        help=f"one of {', '.join(AGENTS)}, or module:KIND of your own (default: drqv2)",
     )
     parser.add_argument(
         "--preset",
         default=argparse.SUPPRESS,
-        help=f"one of {', '.join(AGENTS[agent].presets)} (default: paper)",
+        help=f"one of {', '.join(agent_kind(agent).presets)} (default: paper)",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--seed", type=number, default=1, help="of weights, worlds, noise and draws")
@@ -197,7 +199,7 @@ def train(arguments: list[str]) -> int:
     preset = given.get("preset", "paper")
     config = resolve(given["task"], agent, preset, given["seed"], **overrides)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{config.task.replace(':', '.')}-{agent}-{given.get('seeds', config.seed)}-{stamp}"
+    name = f"{config.task}-{agent}-{given.get('seeds', config.seed)}-{stamp}".replace(":", ".")
     run_dir = given.get("out", Path("runs") / name)
     if "seeds" in given:
         from pixelcontrol.experiments.sweep import parse_seeds

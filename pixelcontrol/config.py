@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from pixelcontrol.agents import curl, dreamerv2, drq, drqv2, sac
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.tasks import find_task
+from pixelcontrol.envs.user import find_own
 from pixelcontrol.learner import PRECISIONS
 from pixelcontrol.rundir import read_json, write_json
 from pixelcontrol.settings import check, flag, setting, unknown
@@ -43,6 +44,26 @@ AGENTS = {
         dreamerv2.DreamerV2, dreamerv2.DreamerV2Settings, dreamerv2.PRESETS, learns_from="sequences"
     ),
 }
+
+
+def agent_kind(name: str) -> AgentKind:
+    """Return what belongs to an agent: one of `AGENTS`, or a user's own, an `AgentKind` named "module:KIND".
+
+    Raises:
+        ValueError: there is no such agent.
+    """
+    if name in AGENTS:
+        return AGENTS[name]
+    if ":" not in name:
+        raise ValueError(unknown("agent", name, AGENTS))
+    kind = find_own("agent", name, "my_agent:KIND")
+    if not isinstance(kind, AgentKind):
+        raise ValueError(
+            f"agent {name!r}: must be a pixelcontrol.config.AgentKind, and is {type(kind).__name__}"
+        )
+    return kind
+
+
 # Settings of the loop that mean nothing to an agent that learns from sequences.
 OF_TRANSITIONS = {"frame_stack", "n_step", "discount"}
 # What a resume may choose anew: another machine's ways, and the run's end.
@@ -131,7 +152,7 @@ def transitions_kept(config: Config, num_worlds: int = 1) -> int:
 
 def reserve_bytes(config: Config) -> int:
     """Return what a run needs beside its replay, in bytes (see `storage.choose`)."""
-    if AGENTS[config.agent].learns_from == "transitions":
+    if agent_kind(config.agent).learns_from == "transitions":
         return RESERVE_BYTES
     # what the images of a batch, and the steps imagined from them, leave for the gradients: 8.6 GB in the paper's
     images = config.loop.batch_size * config.agent_settings.sequence_length
@@ -140,7 +161,7 @@ def reserve_bytes(config: Config) -> int:
 
 def setting_fields(agent: str) -> dict[str, dataclasses.Field[Any]]:
     """Return all settings that a run of this agent has, by name."""
-    fields = [*dataclasses.fields(LoopSettings), *dataclasses.fields(AGENTS[agent].settings)]
+    fields = [*dataclasses.fields(LoopSettings), *dataclasses.fields(agent_kind(agent).settings)]
     return {item.name: item for item in fields}
 
 
@@ -152,10 +173,9 @@ def resolve(
     Raises:
         ValueError: a name is unknown or a value impossible; says which, what is allowed, the nearest match.
     """
-    if agent not in AGENTS:
-        raise ValueError(unknown("agent", agent, AGENTS))
-    if preset not in AGENTS[agent].presets:
-        raise ValueError(unknown(f"preset of {agent}", preset, AGENTS[agent].presets))
+    kind = agent_kind(agent)
+    if preset not in kind.presets:
+        raise ValueError(unknown(f"preset of {agent}", preset, kind.presets))
     known = find_task(task)
     fields = setting_fields(agent)
     for name in overrides:
@@ -167,14 +187,14 @@ def resolve(
     chosen: dict[str, Any] = {"frames": known.train_frames, "action_repeat": known.action_repeat}
     if agent == "drqv2":  # the paper's own hyper-parameters, not its opponents'
         chosen |= {"stddev_duration": known.stddev_duration, **known.deviations}
-    for name, value in AGENTS[agent].presets[preset].items():
+    for name, value in kind.presets[preset].items():
         chosen[name] = value.get(known.domain, value["other"]) if isinstance(value, Mapping) else value
     chosen |= {name: value for name, value in overrides.items() if (name, value) != ("frames", 0)}
 
     if known.source in ("toy", "factory") and {"camera", "depth"} & overrides.keys():
         raise ValueError(f"--camera and --depth are for dm_control's own tasks; {task} chooses for itself")
     strange = OF_TRANSITIONS & overrides.keys()
-    if AGENTS[agent].learns_from == "sequences" and strange:
+    if kind.learns_from == "sequences" and strange:
         raise ValueError(
             f"{flag(min(strange))} is for agents that learn from transitions; {agent} learns from sequences: "
             "leave it out"
@@ -191,7 +211,7 @@ def _config(task: str, agent: str, preset: str, seed: int, values: Mapping[str, 
         names = {item.name for item in dataclasses.fields(kind)}
         return kind(**{name: value for name, value in values.items() if name in names})
 
-    return Config(task, agent, preset, seed, of(LoopSettings), of(AGENTS[agent].settings))
+    return Config(task, agent, preset, seed, of(LoopSettings), of(agent_kind(agent).settings))
 
 
 def _check(config: Config) -> None:
@@ -221,8 +241,6 @@ def read_config(run_dir: Path) -> Config:
     if missing := {"agent", "task", "preset", "seed", "settings"} - stored.keys():
         raise ValueError(f"{path} is not of a run: it lacks {', '.join(sorted(missing))}")
     agent = stored["agent"]
-    if agent not in AGENTS:
-        raise ValueError(f"{path}: {unknown('agent', agent, AGENTS)}")
     fields = setting_fields(agent)
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in stored["settings"].items()

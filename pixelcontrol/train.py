@@ -40,7 +40,7 @@ from pixelcontrol.build import (
     world_shapes,
 )
 from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
-from pixelcontrol.config import AGENTS, Config, lengthen, reserve_bytes, transitions_kept
+from pixelcontrol.config import Config, agent_kind, lengthen, reserve_bytes, transitions_kept
 from pixelcontrol.envs.vector import WorkerError
 from pixelcontrol.errors import STOP_SIGNALS, Interrupted, RunError
 from pixelcontrol.evaluate import ENDLESS, evaluate
@@ -336,7 +336,7 @@ class Run:
         self.board.append({f"train/{name}": value for name, value in row.items()}, self.frame)
         self.progress.episode(episode_return)
         images = episode_frames // self.config.loop.action_repeat + 1
-        too_short = AGENTS[self.config.agent].learns_from == "sequences" and images < reach(self.config)
+        too_short = agent_kind(self.config.agent).learns_from == "sequences" and images < reach(self.config)
         if too_short and not self.warned_of_short_episodes:
             self.warned_of_short_episodes = True
             self.progress.say(

@@ -157,6 +157,8 @@ def test_every_setting_says_what_it_is_and_where_it_comes_from(agent: str) -> No
     [
         ({"task": "cheetha_run"}, "'cheetah_run'"),
         ({"agent": "drqv3"}, "did you mean 'drqv2'"),
+        ({"agent": "nowhere:KIND"}, "agent 'nowhere:KIND': No module named 'nowhere'; is it on PYTHONPATH?"),
+        ({"agent": "restless:Restless"}, "must be a pixelcontrol.config.AgentKind, and is type"),
         ({"preset": "papr"}, "did you mean 'paper'"),
         ({"batch_sice": 3}, "did you mean 'batch_size'"),
         ({"batch_size": 0}, "--batch-size is 0, but must be at least 1"),

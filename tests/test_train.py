@@ -18,6 +18,7 @@ import torch
 from dreaming import TINY_DREAMER
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import pixelcontrol
 from pixelcontrol import learner
 from pixelcontrol import train as loop
 from pixelcontrol.build import choose_hardware
@@ -27,7 +28,9 @@ from pixelcontrol.config import Config, read_config, resolve
 from pixelcontrol.errors import Interrupted
 from pixelcontrol.evaluate import evaluate
 from pixelcontrol.experiments.published import Published
+from pixelcontrol.experiments.runs import read_runs
 from pixelcontrol.logger import Progress
+from pixelcontrol.settings import flag
 from pixelcontrol.train import Counters, NotFinite, OutOfMemory, Run, train
 
 TINY: dict[str, Any] = {
@@ -242,6 +245,20 @@ def test_an_agent_with_proprioception_resumes_exactly_too(
     train(sensing(), stopped, resume=True)
     assert_same(whole, stopped)
     assert rows(whole / "eval.csv") == rows(stopped / "eval.csv")
+
+
+def test_a_users_own_agent_is_trained_resumed_evaluated_and_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = " ".join(f"{flag(name)} {value}" for name, value in (TINY | {"frames": 200}).items())
+    command = f"train toy_reach --agent restless:KIND {settings} --out {tmp_path}"
+    assert main(command.split()) == 0, capsys.readouterr().err
+    assert rows(tmp_path / "train.csv")[-1]["std"] == "0.2"
+    assert main(["train", "--resume", str(tmp_path), "--frames", "300"]) == 0
+    assert main(["eval", str(tmp_path), "--episodes", "1"]) == 0
+    assert type(pixelcontrol.load(tmp_path).agent).__name__ == "Restless"
+    (run,) = read_runs([tmp_path])
+    assert run.agent.startswith("restless:KIND image_size=24")
 
 
 def test_an_agent_of_images_alone_refuses_proprioception(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A user's own world, by the name of its factory; without torch, since workers call it."""
+"""What is a user's own, by its name, which is "module:name"; without torch, since workers call it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ import warnings
 from typing import Any
 
 
-def build_world(name: str, image_size: tuple[int, int], action_repeat: int) -> Any:
-    """Call the function `name`, which is "module:function", as a factory of worlds.
+def find_own(what: str, name: str, example: str) -> Any:
+    """Import what `name`, "module:attribute", stands for, or return None where the module has no such attribute.
+
+    Args:
+        what: "task" or "agent", for errors.
+        name: as the user wrote it.
+        example: of such a name.
 
     Raises:
-        ValueError: there is no such function, or it takes other arguments.
+        ValueError: there is no such module.
     """
-    module_name, _, function = name.partition(":")
+    module_name, _, attribute = name.partition(":")
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise ValueError(
-            f"task {name!r}: {module_name!r} is no module's name; write my_robot:make_world, and run where "
-            "my_robot.py lies, or put that folder on PYTHONPATH"
+            f"{what} {name!r}: {module_name!r} is no module's name; write {example}, and run where "
+            f"{example.partition(':')[0]}.py lies, or put that folder on PYTHONPATH"
         )
     try:
         with warnings.catch_warnings():
@@ -26,8 +31,18 @@ def build_world(name: str, image_size: tuple[int, int], action_repeat: int) -> A
             warnings.filterwarnings("ignore", message=".*DISPLAY environment variable is missing")
             module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise ValueError(f"task {name!r}: {error}; is it on PYTHONPATH?") from error
-    factory = getattr(module, function, None)
+        raise ValueError(f"{what} {name!r}: {error}; is it on PYTHONPATH?") from error
+    return getattr(module, attribute, None)
+
+
+def build_world(name: str, image_size: tuple[int, int], action_repeat: int) -> Any:
+    """Call the function `name`, which is "module:function", as a factory of worlds.
+
+    Raises:
+        ValueError: there is no such function, or it takes other arguments.
+    """
+    factory = find_own("task", name, "my_robot:make_world")
+    module_name, _, function = name.partition(":")
     if not callable(factory):
         raise ValueError(f"task {name!r}: module {module_name!r} has no function {function!r}")
     arguments = {"image_size": image_size, "action_repeat": action_repeat}

@@ -101,6 +101,12 @@ def test_one_run_spelt_twice_is_one_run(tmp_path):
     assert len(plan(["toy_reach"], ["drqv2", "drqv2:paper"], [0], tmp_path, {})) == 1
 
 
+def test_a_users_own_agent_has_a_preset_behind_its_name(tmp_path):
+    (job,) = plan(["toy_reach"], ["restless:KIND:quick"], [0], tmp_path, {})
+    assert (job.agent, job.preset) == ("restless:KIND", "quick")
+    assert job.directory.name == "restless-KIND-quick_toy_reach_0"
+
+
 @pytest.mark.parametrize(
     ("agent", "overrides"),
     [("drq2", {}), ("drqv2:papr", {}), ("drqv2", {"batch": 3}), ("drqv2", {"n_step": 0})],
