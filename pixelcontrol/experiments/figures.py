@@ -417,7 +417,9 @@ def _legend(figure: Figure, runs: Sequence[Run], colours: Mapping[str, str], pub
         diamond = Line2D([], [], color="#666666", linestyle="--", linewidth=1, marker="D", markersize=4)
         diamond.set(markerfacecolor="white", label="published, 95 % interval")
         entries.append(diamond)
-    figure.legend(handles=entries, loc="outside upper left", ncols=6, frameon=False, handlelength=3)
+    widest_inches = 0.75 + 0.08 * max(len(str(entry.get_label())) for entry in entries)
+    columns = max(1, int(figure.get_figwidth() / widest_inches))
+    figure.legend(handles=entries, loc="outside upper left", ncols=columns, frameon=False, handlelength=3)
 
 
 def _say(figure: Figure, sentences: Sequence[str]) -> None:
