@@ -9,8 +9,8 @@ All of it, in an importable file `my_robot.py`; then `pixelcontrol train my_robo
         env = gymnasium.make("MyRobot-v0", render_mode="rgb_array")
         return GymnasiumWorld(env, image_size, action_repeat)
 
-Where observations are a dictionary, `GymnasiumWorld(env, image_size, action_repeat, proprio="state")` gives the
-agent its part "state" too, as a vector beside the images.
+Where observations are a dictionary, `GymnasiumWorld(env, image_size, action_repeat, images=("front", "wrist"),
+proprio="state")` gives the agent the images of two cameras, and its part "state" too, as a vector beside them.
 
 Unusual: a terminated episode has discount 0, a truncated one 1; an episode must repeat itself from its seed and
 actions, which an environment does if it draws all randomness from its own `np_random`. One that cannot, such as a
@@ -19,6 +19,7 @@ real robot, says `repeats=False`: a resumed run then drops its last episode.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 class GymnasiumWorld:
     """One gymnasium environment that shows images and takes continuous actions.
 
-    Images are its observations where these are uint8 with 3 channels, (height, width, 3) or (3, height, width),
-    else what `render()` returns in mode "rgb_array". Images of another size than wanted are resized by averaging.
+    Images are those parts of its observations that are asked for; else its observations where these are pictures;
+    else what `render()` returns in mode "rgb_array". A picture is uint8 with 3 channels, (height, width, 3) or
+    (3, height, width); one of another size than wanted is resized by averaging.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class GymnasiumWorld:
         image_size: tuple[int, int] = (84, 84),
         action_repeat: int = 1,
         *,
+        images: Sequence[str] = (),
         proprio: str | None = None,
         repeats: bool = True,
     ) -> None:
@@ -52,32 +55,36 @@ class GymnasiumWorld:
             env: the environment.
             image_size: (height, width) of the images that the agent sees.
             action_repeat: frames per agent step.
+            images: keys of pictures in a Dict of observations, one for each camera; they lie behind one another
+                along the channels.
             proprio: key of a Box in a Dict of observations, whose numbers are the proprioception; scale them to
                 about unit size.
             repeats: False for a real robot, or whatever else does not repeat an episode from its seed and actions.
 
         Raises:
-            ValueError: actions are not a flat box with finite bounds, or there are no images, or no such Box.
+            ValueError: actions are not a flat box with finite bounds, or there are no such images, or no such Box.
         """
         space = env.action_space
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
             raise ValueError(f"actions must be a 1-dimensional Box with finite bounds, got {space}")
         seen = env.observation_space
-        self._observes_images = (
-            isinstance(seen, gymnasium.spaces.Box)
-            and seen.dtype == np.uint8
-            and len(seen.shape) == 3
-            and 3 in (seen.shape[0], seen.shape[2])
-        )
-        if not self._observes_images and env.render_mode != "rgb_array":
+        parts = seen if isinstance(seen, gymnasium.spaces.Dict) else {}
+        for name in images:
+            if not _is_picture(parts.get(name)):
+                raise ValueError(
+                    f"images has {name!r}, but observations have no picture of that name: {seen}"
+                )
+        self._images = tuple(images)
+        self._observes_images = _is_picture(seen)
+        if not images and not self._observes_images and env.render_mode != "rgb_array":
             raise ValueError(
                 f"no images: observations are {seen} and render_mode is {env.render_mode!r}; "
-                f'make the environment with render_mode="rgb_array"'
+                f'name pictures in them by images=(...), or make the environment with render_mode="rgb_array"'
             )
         self._repeats = repeats
         self._proprio, self._proprio_dim = proprio, 0
         if proprio is not None:
-            sensed = seen.get(proprio) if isinstance(seen, gymnasium.spaces.Dict) else None
+            sensed = parts.get(proprio)
             if not isinstance(sensed, gymnasium.spaces.Box):
                 raise ValueError(f"proprio is {proprio!r}, but observations have no Box of that name: {seen}")
             self._proprio_dim = gymnasium.spaces.flatdim(sensed)
@@ -96,7 +103,7 @@ class GymnasiumWorld:
 
         return WorldSpec(
             action_dim=len(self._low),
-            payload_shape=(3, *self._image_size),
+            payload_shape=(3 * max(1, len(self._images)), *self._image_size),
             payload_dtype="uint8",
             action_repeat=self._action_repeat,
             episode_frames=self._env.spec.max_episode_steps if self._env.spec else None,
@@ -123,9 +130,17 @@ class GymnasiumWorld:
         """See `pixelcontrol.types.World`.
 
         Raises:
-            ValueError: the environment's picture is not uint8 with 3 channels.
+            ValueError: a picture is not uint8 with 3 channels.
         """
-        picture = np.asarray(self._observation if self._observes_images else self._env.render())
+        if self._images:
+            pictures = [self._observation[name] for name in self._images]
+        else:
+            pictures = [self._observation if self._observes_images else self._env.render()]
+        for place, picture in zip(out.reshape(-1, 3, *self._image_size), pictures, strict=True):
+            place[:] = self._fitted(np.asarray(picture))
+
+    def _fitted(self, picture: np.ndarray) -> np.ndarray:
+        """Return a picture in the agent's size, colours first."""
         if picture.dtype != np.uint8 or picture.ndim != 3 or 3 not in (picture.shape[0], picture.shape[2]):
             raise ValueError(
                 f"pictures must be uint8 (height, width, 3) or (3, height, width), "
@@ -139,7 +154,7 @@ class GymnasiumWorld:
                 (width, height), Image.Resampling.BOX
             )
             picture = np.asarray(resized)
-        out[:] = picture.transpose(2, 0, 1)
+        return picture.transpose(2, 0, 1)
 
     def sense(self, out: np.ndarray) -> None:
         """See `pixelcontrol.types.SensingWorld`."""
@@ -148,3 +163,12 @@ class GymnasiumWorld:
     def close(self) -> None:
         """See `pixelcontrol.types.World`."""
         self._env.close()
+
+
+def _is_picture(space: gymnasium.Space[Any] | None) -> bool:
+    return (
+        isinstance(space, gymnasium.spaces.Box)
+        and space.dtype == np.uint8
+        and len(space.shape) == 3
+        and 3 in (space.shape[0], space.shape[2])
+    )

@@ -3,7 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete
 from my_robot import Slider
 from sensing import Blind
 
@@ -119,3 +119,30 @@ def test_what_cannot_be_sensed_is_refused(env, proprio):
     words = rf"proprio is '{proprio}', but observations have no Box of that name: (Dict\('arm': Box|Box)"
     with pytest.raises(ValueError, match=words):
         GymnasiumWorld(env, (16, 16), proprio=proprio)
+
+
+class Cameras(Blind):
+    """Two cameras, and the arm's state."""
+
+    observation_space = Dict(
+        front=Box(0, 255, (20, 30, 3), np.uint8), wrist=Box(0, 255, (3, 10, 10), np.uint8),
+        arm=Box(-1.0, 1.0, (2, 2), np.float64),
+    )  # fmt: skip
+    render_mode = None
+
+    def sense(self):
+        front = np.full((20, 30, 3), [1, 2, 3], np.uint8)
+        return super().sense() | {"front": front, "wrist": np.full((3, 10, 10), 9, np.uint8)}
+
+
+def test_several_cameras_of_an_observation_lie_behind_one_another():
+    world = GymnasiumWorld(Cameras(), (10, 10), images=("wrist", "front"), proprio="arm")
+    assert (world.spec.payload_shape, world.spec.proprio_dim) == ((6, 10, 10), 4)
+    world.reset(seed=0)
+    assert [set(plane.flatten()) for plane in observed(world)] == [{9}, {9}, {9}, {1}, {2}, {3}]
+
+
+@pytest.mark.parametrize(("images", "words"), [(("arm",), "no picture of that name"), ((), "images=")])
+def test_pictures_that_no_observation_has_are_refused(images, words):
+    with pytest.raises(ValueError, match=words):
+        GymnasiumWorld(Cameras(), (10, 10), images=images)
