@@ -68,7 +68,7 @@ def evaluate(
         while True:
             observation = memory.push(step)
             if filming and running[0]:
-                video.append(step.image[0, :3])
+                video.append(step.image[0, :3].clone())  # a view would keep all worlds' images
             running &= ~step.last
             if not running.any():
                 break
