@@ -26,7 +26,10 @@ from pixelcontrol.types import Agent
 class AgentKind(NamedTuple):
     """One system: its class, the dataclass of its settings, its presets (overrides by preset's name), its replay.
 
-    What a preset overrides with is a value, or a mapping to values from dm_control's domains and "other".
+    The class is called with the shape of a stack of images, (channels, height, width), the number of controls, the
+    settings, and by name `device`, `seed` and, where there is proprioception, `proprio_dim`. One that learns from
+    sequences has settings `sequence_length`, `foresee_ends` and `conv_depth`. What a preset overrides with is a
+    value, or a mapping to values from dm_control's domains and "other".
     """
 
     build: Callable[..., Agent]

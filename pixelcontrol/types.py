@@ -252,7 +252,7 @@ Update = Callable[[Any, Int64[Tensor, ""]], dict[str, Tensor]]
 class Agent(Protocol):
     """What the training loop needs of an agent. An agent knows no replay, logger, clock or file.
 
-    What it learns from, `Transitions` or `Sequences`, stands beside it in `pixelcontrol.config.AGENTS`.
+    What it learns from, `Transitions` or `Sequences`, stands in its `pixelcontrol.config.AgentKind`.
 
     Attributes:
         generator: on the agent's device; every random number that the agent draws comes from it.
