@@ -604,10 +604,12 @@ def train(config: Config, run_dir: Path | str, *, resume: bool = False) -> None:
             with suppress(OSError):  # the terminal may be closed
                 os.write(2, f"{signal.Signals(number).name}: saving; again to stop at once\n".encode())
 
+        # a collection holds up all threads, and libraries have half a million objects to look at
+        gc.collect()
+        gc.freeze()
         # nohup has SIGHUP ignored
         heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         previous = {number: signal.signal(number, stop) for number in heeded}
-        gc.freeze()  # a collection holds up all threads, and libraries have half a million objects to look at
         try:
             run.train()
             run.finish()
@@ -618,6 +620,7 @@ def train(config: Config, run_dir: Path | str, *, resume: bool = False) -> None:
                 raise CheckpointNotSaved(f"{reason}; {error}") from error
             raise
         finally:
+            gc.unfreeze()
             for number, handler in previous.items():
                 signal.signal(number, handler)
             run.close()
