@@ -119,7 +119,7 @@ def test_one_with_proprioception_is_evaluated_filmed_and_exported(
     takes = "observations: uint8 (batch, 9, 16, 16), proprio: float32 (batch, 4)"
     printed = capsys.readouterr().out
     assert printed.startswith(f"{exported} takes {takes}; observations are the last 3 images, oldest first")
-    assert "actions are in [-1, 1]" in printed
+    assert "the planes of an image are red, green, blue; actions are in [-1, 1]" in printed
     act, policy = torch.export.load(exported).module(), pixelcontrol.load(sensing_dir)
     draw = torch.Generator().manual_seed(1)
     for count in (1, 5):
