@@ -231,6 +231,11 @@ def _check(config: Config) -> None:
             )
 
 
+def _values(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as they were before JSON, which has no tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+
+
 def read_config(run_dir: Path) -> Config:
     """Rebuild the configuration of a run from its `config.json`, exactly as it was resolved.
 
@@ -245,9 +250,7 @@ def read_config(run_dir: Path) -> Config:
         raise ValueError(f"{path} is not of a run: it lacks {', '.join(sorted(missing))}")
     agent = stored["agent"]
     fields = setting_fields(agent)
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in stored["settings"].items()
-    }
+    values = _values(stored["settings"])
     if strange := sorted(set(values) ^ set(fields)):
         raise ValueError(
             f"the settings {', '.join(strange)} of {path} do not match this version of pixelcontrol"
@@ -294,12 +297,9 @@ def changed_settings(run: Mapping[str, Any]) -> dict[str, Any]:
         preset = resolve(run["task"], run["agent"], run["preset"]).flat()
     except (ValueError, KeyError):  # of another version, so that nobody knows
         return {}
-    stored = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in run["settings"].items()
-    }
     return {
         name: value
-        for name, value in stored.items()
+        for name, value in _values(run["settings"]).items()
         if name in preset.keys() - INCIDENTAL and value != preset[name]
     }
 
