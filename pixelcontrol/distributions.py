@@ -54,13 +54,19 @@ def tanh_normal(
     mean: Float32[Tensor, "batch action"],
     log_std: Float32[Tensor, "batch action"],
     generator: torch.Generator,
+    slope_floor: float = 0.0,
 ) -> tuple[Float32[Tensor, "batch action"], Float32[Tensor, " batch"]]:
     """Draw a = tanh(u), u ~ N(mean, std²), and its log-density (SAC, arXiv:1812.05905, appendix C).
 
     Differentiable with respect to `mean` and `log_std`, through the action too.
 
-    Departure: log(1 - tanh²u) is computed as 2(log 2 - u - softplus(-2u)), as in DrQ, which is exact for any u.
-    SAC-AE and CURL add 1e-6 under the logarithm, which bounds the density of actions within 1e-6 of the limits.
+    Args:
+        mean: of u.
+        log_std: of u.
+        generator: where the noise is drawn from.
+        slope_floor: added to the slope of tanh, 1 - a², in the density. 0 computes the slope's logarithm as
+            2(log 2 - u - softplus(-2u)), which is exact for any u (DrQ). SAC-AE and CURL add 1e-6: to them no
+            density is higher than a million times that of u, where saturated actions make it 1e13 times.
 
     Returns:
         The actions, in [-1, 1], and log π(a), summed over the controls.
@@ -68,8 +74,12 @@ def tanh_normal(
     noise = torch.randn(mean.shape, generator=generator, device=mean.device)
     before_tanh = mean + noise * log_std.exp()
     log_normal = -0.5 * noise.square() - log_std - 0.5 * log(2.0 * pi)
-    log_slope = 2.0 * (log(2.0) - before_tanh - F.softplus(-2.0 * before_tanh))
-    return before_tanh.tanh(), (log_normal - log_slope).sum(dim=-1)
+    action = before_tanh.tanh()
+    if slope_floor:
+        log_slope = ((1.0 - action.square()).relu() + slope_floor).log()
+    else:
+        log_slope = 2.0 * (log(2.0) - before_tanh - F.softplus(-2.0 * before_tanh))
+    return action, (log_normal - log_slope).sum(dim=-1)
 
 
 def truncated_normal(

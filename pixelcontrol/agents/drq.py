@@ -52,6 +52,9 @@ class DrQSettings(SACSettings):
     delta_orthogonal: bool = setting(
         False, "whether convolutions start as maps of single pixels", "DrQ's code"
     )
+    slope_floor: float = setting(
+        0.0, "added to tanh's slope in the density of an action", "DrQ's code", low=0.0, high=1.0
+    )
     target_views: int = setting(
         2, "shifted views of the next observation that a target averages over (K)", "DrQ, section 4.2", low=1
     )

@@ -66,6 +66,13 @@ class SACSettings:
     delta_orthogonal: bool = setting(
         True, "whether convolutions start as maps of single pixels", "SAC-AE; DrQ fills the whole filter"
     )
+    slope_floor: float = setting(
+        1e-6,
+        "added to tanh's slope in the density of an action",
+        "SAC-AE; DrQ adds nothing",
+        low=0.0,
+        high=1.0,
+    )
     exploration_steps: int = setting(
         1_000, "agent steps with uniformly random actions at the start", "SAC-AE", low=0
     )
@@ -146,11 +153,14 @@ class SACModel:
 
 
 def draw_action(
-    actor: Callable[[Tensor], tuple[Tensor, Tensor]], features: Tensor, generator: torch.Generator
+    model: SACModel,
+    actor: Callable[[Tensor], tuple[Tensor, Tensor]],
+    features: Tensor,
+    generator: torch.Generator,
 ) -> tuple[Float32[Tensor, "batch action"], Float32[Tensor, " batch"]]:
-    """Draw a ~ π for the encoder's features, and return it with log π(a|s)."""
+    """Draw a ~ π for the encoder's features, and return it with log π(a|s); `actor` is the model's, `rounded`."""
     mean, log_std = actor(features)
-    return tanh_normal(mean, log_std, generator)
+    return tanh_normal(mean, log_std, generator, model.settings.slope_floor)
 
 
 @torch.no_grad()
@@ -161,7 +171,7 @@ def explore(
     if agent_step < model.settings.exploration_steps:
         shape = (len(observation.stack), model.action_dim)
         return 2.0 * torch.rand(shape, generator=generator, device=model.device) - 1.0
-    action, _ = draw_action(model.actor, model.encoder(*observation), generator)
+    action, _ = draw_action(model, model.actor, model.encoder(*observation), generator)
     return action
 
 
@@ -180,7 +190,7 @@ def soft_value(
     encoder, actor, target_encoder, target_critic = rounded(
         model.encoder, model.actor, model.target_encoder, model.target_critic
     )
-    action, log_prob = draw_action(actor, encoder(*observation), generator)
+    action, log_prob = draw_action(model, actor, encoder(*observation), generator)
     value = target_critic(target_encoder(*observation), action).amin(dim=0)
     return value - model.temperature() * log_prob
 
@@ -207,7 +217,7 @@ def update_actor(model: SACModel, observation: Observation, generator: torch.Gen
     with torch.no_grad():
         encoder, critic = rounded(model.encoder, model.critic)
         features = encoder(*observation)
-    action, log_prob = draw_action(actor, features, generator)
+    action, log_prob = draw_action(model, actor, features, generator)
     value = critic(features, action).amin(dim=0)
     loss = (model.temperature().detach() * log_prob - value).mean()
     model.actor_optimiser.zero_grad(set_to_none=True)

@@ -57,6 +57,17 @@ def test_log_density_and_its_gradient_are_finite_far_outside():
     torch.testing.assert_close(mean.grad, torch.tensor([[-2.0, 2.0, 2.0]]))
 
 
+def test_a_floor_under_the_slope_bounds_the_density():
+    mean, log_std = torch.tensor([[20.0], [0.3]]), torch.tensor([[-10.0], [-1.0]])
+    z = torch.randn(2, 1, generator=torch.Generator().manual_seed(2))
+    _, log_prob = tanh_normal(mean, log_std, torch.Generator().manual_seed(2), 1e-6)
+    log_normal = -0.5 * z.square() - log_std - 0.5 * torch.tensor(2 * torch.pi).log()
+    slope = 1 - (mean + z * log_std.exp()).double().tanh() ** 2
+    # at 20 the true slope is 1.7e-17, and log π would be 25 higher
+    torch.testing.assert_close(log_prob[0], log_normal[0, 0] + 6 * torch.tensor(10.0).log())
+    torch.testing.assert_close(log_prob[1].double(), log_normal[1, 0].double() - (slope[1, 0] + 1e-6).log())
+
+
 def test_the_density_integrates_to_one():
     mean, log_std = torch.full((200_000, 1), 0.4), torch.full((200_000, 1), -0.5)
     action, log_prob = tanh_normal(mean, log_std, torch.Generator().manual_seed(1))
