@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,6 +69,15 @@ def build_agent(
         )
     own = {"proprio_dim": proprio_dim} if proprio_dim else {}
     return kind.build(shape, action_dim, config.agent_settings, device=device, seed=config.seed, **own)
+
+
+def learned(agent_state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of an agent's state what it has learned: all but its optimisers and its random state."""
+    return {
+        name: part
+        for name, part in agent_state.items()
+        if name != "generator" and not name.endswith("_optimiser")
+    }
 
 
 def reach(config: Config) -> int:

@@ -121,6 +121,9 @@ class LoopSettings:
     eval_every_frames: int = setting(20_000, "frames between evaluations", "section 4.1", low=1)
     eval_episodes: int = setting(10, "episodes per evaluation; 0 never evaluates", "section 4.1", low=0)
     save_every_frames: int = setting(100_000, "frames between checkpoints", "ours", low=1)
+    start_from: str = setting(
+        "", "run whose networks to begin with, such as runs/walk, or runs/walk/best", 'ours; "" draws them'
+    )
     keep_replay: bool = setting(
         True, "keep the replay beside the checkpoint, so that a resumed run is the same run", "ours"
     )

@@ -254,14 +254,16 @@ class Policy:
         env = build_env(config, hardware, min(episodes, most), EVAL_STREAM, renderer=renderer)
         if env.spec.episode_frames is None:
             warnings.warn(ENDLESS.format(task=config.task), stacklevel=2)
-        learned = {
+        trained_with = {
             "image_shape": list(self.image_shape),
             "action_dim": self.action_dim,
             "proprio_dim": self.proprio_dim,
         }
         try:
-            if (found := world_shapes(env)) != learned:
-                raise ValueError(f"this agent was trained with {learned}, and {config.task} now has {found}")
+            if (found := world_shapes(env)) != trained_with:
+                raise ValueError(
+                    f"this agent was trained with {trained_with}, and {config.task} now has {found}"
+                )
             return evaluate(self.agent, env, episodes)
         finally:
             env.close()
@@ -282,6 +284,6 @@ def load(run_dir: str | Path) -> Policy:
     image_shape = tuple(state["image_shape"])
     proprio_dim = state["proprio_dim"]
     agent = build_agent(config, image_shape, state["action_dim"], torch.device("cpu"), proprio_dim)
-    agent.load_state_dict(state["agent"])
+    agent.load_state_dict(agent.state_dict() | state["agent"])  # `best` has no optimisers
     frame = state["counters"]["agent_step"] * config.loop.action_repeat
     return Policy(config, agent, frame, image_shape, state["action_dim"], proprio_dim)

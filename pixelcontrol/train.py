@@ -36,11 +36,19 @@ from pixelcontrol.build import (
     build_replay,
     check_that_batches_fit,
     choose_hardware,
+    learned,
     reach,
     world_shapes,
 )
-from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
-from pixelcontrol.config import Config, agent_kind, lengthen, reserve_bytes, transitions_kept
+from pixelcontrol.checkpoint import CheckpointError, CheckpointNotSaved, Checkpoints
+from pixelcontrol.config import (
+    Config,
+    agent_kind,
+    lengthen,
+    read_config,
+    reserve_bytes,
+    transitions_kept,
+)
 from pixelcontrol.envs.vector import WorkerError
 from pixelcontrol.errors import STOP_SIGNALS, Interrupted, RunError
 from pixelcontrol.evaluate import ENDLESS, evaluate
@@ -53,7 +61,7 @@ from pixelcontrol.logger import CsvLog, EventLog, Progress, clock, write_video
 from pixelcontrol.replay import ring_rows
 from pixelcontrol.rundir import RunLock, write_json
 from pixelcontrol.settings import flag
-from pixelcontrol.types import Replay, TimeStep
+from pixelcontrol.types import Agent, Replay, TimeStep
 
 # How often losses go to TensorBoard and the live line, beside the rows of finished episodes.
 METRICS_EVERY_FRAMES = 1_000
@@ -125,9 +133,12 @@ class Run:
             config, self.env.image_shape, spec.action_dim, hardware.device, spec.proprio_dim
         )
         check_that_batches_fit(config, self.env)
+        self.checkpoints = Checkpoints(run_dir)
+        goes_on = resume and self.checkpoints.exist()
+        if loop.start_from and not goes_on:
+            start_from(Path(loop.start_from), config, self.agent, world_shapes(self.env))
         self.progress.say(self._announcement())
         self._warn_of_settings()
-        self.checkpoints = Checkpoints(run_dir)
         self.replay = self._build_replay()
         self.learner = Learner(
             self.agent,
@@ -156,7 +167,7 @@ class Run:
         # A broken-off evaluation is made again from its start, so what is saved is the state from before it.
         self.eval_state = self.eval_env.state() if self.eval_env else None
         state = None
-        if resume and self.checkpoints.exist():
+        if goes_on:
             state = self.checkpoints.load(self.replay if loop.keep_replay else None, world_shapes(self.env))
         sizes: Mapping[str, int] = state["log_bytes"] if state else {}
         columns = (*TRAIN_COLUMNS, *self.agent.metric_names)
@@ -167,6 +178,10 @@ class Run:
         elif resume:
             self.progress.say("  no checkpoint was saved yet: the run begins anew")
         self.board = EventLog(run_dir / "tensorboard", self.frame)
+        self.best = Checkpoints(run_dir / "best")
+        self.best_return = -math.inf
+        if self.best.exist():
+            self._recall_best()
 
     @property
     def frame(self) -> int:
@@ -181,6 +196,7 @@ class Run:
             f"  {machine.describe(h.device)}; device {h.device.type}; precision {h.precision} "
             f"({h.precision_reason}); renderer {self.env.renderer.name}; {h.envs} worlds in "
             f"{min(h.workers, h.envs)} worker processes"
+            + (f"; networks begin as in {c.loop.start_from}" if c.loop.start_from else "")
         )
 
     def _warn_of_settings(self) -> None:
@@ -378,6 +394,9 @@ class Run:
         self.progress.say(
             f"frame {self.frame:>11,}  eval return {mean:7.1f} +- {std:.1f} over {loop.eval_episodes} episodes"
         )
+        if mean > self.best_return:
+            self.best_return = mean
+            self._warn_if_not_saved(self._keep_as_best)
         published = published_at("drqv2", self.config.task, self.frame)
         if published and dead_seeds(np.array([mean]), published.mean):
             self.progress.say(
@@ -393,6 +412,25 @@ class Run:
                 f"Begin anew with {remedy}"
             )
         self.pictures = self.artist.submit(self._draw, outcome.video)
+
+    def _keep_as_best(self) -> None:
+        """Save what was learned so far as a run of its own, with which one can do all but to resume it."""
+        folder = self.run_dir / "best"
+        folder.mkdir(exist_ok=True)
+        shutil.copyfile(self.run_dir / "config.json", folder / "config.json")
+        state = {
+            "counters": dataclasses.asdict(self.counters),
+            "agent": learned(self.agent.state_dict()),
+            "episode_return": self.best_return,
+        }
+        self.best.begin_save(world_shapes(self.env) | state, None)
+
+    def _recall_best(self) -> None:
+        try:
+            self.best_return = self.best.load()["episode_return"]
+        except CheckpointError as error:
+            self.progress.say(f"  warning: the best policy so far is lost: {error}")
+            shutil.rmtree(self.run_dir / "best")
 
     def _draw(self, video: UInt8[np.ndarray, "images height width 3"] | None = None) -> None:
         """Write film and curve; runs in a thread, since it takes as long as thousands of updates on a GPU."""
@@ -500,7 +538,7 @@ class Run:
     def _warn_if_not_saved(self, save: Callable[[], None]) -> None:
         try:
             save()
-        except CheckpointNotSaved as error:
+        except (CheckpointNotSaved, OSError) as error:
             if not self.run_dir.exists():
                 raise RunError(f"{self.run_dir} is gone; put it back and resume") from error
             self.progress.say(f"warning: {error}")
@@ -543,12 +581,38 @@ class Run:
         """End the worker processes and close the files, once a save under way is finished."""
         try:
             self._warn_if_not_saved(self.checkpoints.finish_save)
+            self._warn_if_not_saved(self.best.finish_save)
             self._finish_pictures()
         finally:
             self.artist.shutdown()
             for part in (self.env, self.eval_env, self.train_log, self.eval_log, self.board):
                 if part is not None:
                     part.close()
+
+
+def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Mapping[str, Any]) -> None:
+    """Give `agent` the networks of another run's last checkpoint; all else of it begins anew.
+
+    Args:
+        run_dir: of that run.
+        config: of this run.
+        agent: of this run.
+        shapes: of this run's worlds, see `world_shapes`.
+
+    Raises:
+        ValueError: there is no such run, or its networks are others.
+        CheckpointError: it has no usable checkpoint, or is of worlds of other shapes.
+    """
+    before = read_config(run_dir)
+    state = Checkpoints(run_dir).load(expected=shapes)
+    try:
+        agent.load_state_dict(agent.state_dict() | learned(state["agent"]))
+    except (RuntimeError, KeyError, ValueError) as error:
+        difference = " ".join(str(error).split())
+        raise ValueError(
+            f"--start-from is {run_dir}, whose networks ({before.agent}, preset {before.preset}) are not those of "
+            f"this run ({config.agent}, preset {config.preset}); give this run that one's settings: {difference}"
+        ) from error
 
 
 def holds_run(run_dir: Path) -> bool:

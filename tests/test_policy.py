@@ -91,7 +91,7 @@ def test_what_has_another_shape_than_what_was_learned_from_is_refused(
         (["eval"], "'proprio_dim': 4}, and sensing:make_bare_world now has {"),
         (
             ["train", "--frames", "80", "--resume"],
-            "it was saved with proprio_dim 4, and here it is 0; resume with",
+            "it was saved with proprio_dim 4, and here it is 0; use the world",
         ),
     ],
     ids=["eval", "resume"],

@@ -22,7 +22,7 @@ import pixelcontrol
 from pixelcontrol import learner
 from pixelcontrol import train as loop
 from pixelcontrol.build import choose_hardware
-from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
+from pixelcontrol.checkpoint import CheckpointError, CheckpointNotSaved, Checkpoints
 from pixelcontrol.cli import main
 from pixelcontrol.config import Config, read_config, resolve
 from pixelcontrol.errors import Interrupted
@@ -93,9 +93,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_leaves_everything_it_promises(finished: Path) -> None:
-    assert {"config.json", "train.csv", "eval.csv", "eval.mp4", "curve.png", "tensorboard", "checkpoint"} <= {
-        path.name for path in finished.iterdir()
-    }
+    assert {
+        "config.json",
+        "train.csv",
+        "eval.csv",
+        "eval.mp4",
+        "curve.png",
+        "tensorboard",
+        "checkpoint",
+        "best",
+    } <= {path.name for path in finished.iterdir()}
     config = json.loads((finished / "config.json").read_text())
     assert (config["task"], config["agent"], config["settings"]["frames"]) == ("toy_reach", "drqv2", 600)
     assert config["versions"]["torch"] == torch.__version__
@@ -474,6 +481,73 @@ def test_a_run_ends_with_an_evaluation_which_is_no_part_of_a_longer_one(
     *before, last, end = rows(tmp_path / "eval.csv")
     assert last["frame"] == "500"
     assert [*before, end] == rows(finished / "eval.csv")
+
+
+def test_the_best_policy_so_far_is_kept(finished: Path) -> None:
+    """The rows of `eval.csv` have that return; the policy is a run of its own, though without replay."""
+    best = max(rows(finished / "eval.csv"), key=lambda row: float(row["episode_return"]))
+    policy = pixelcontrol.load(finished / "best")
+    assert policy.frame == int(best["frame"])
+    assert policy.config == pixelcontrol.load(finished).config
+    # the evaluation's own episodes lie behind those of the evaluations before it
+    later = policy.evaluate(2 * len(rows(finished / "eval.csv"))).returns
+    assert later.min() <= float(best["episode_return"]) <= later.max()
+
+
+def test_a_resumed_run_remembers_its_best_policy(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    train(tiny(frames=400), run_dir)
+    best = Checkpoints(run_dir / "best")
+    unbeatable = best.load() | {"episode_return": 1e9}
+    best.save(unbeatable, None)
+    shutil.copytree(run_dir, tmp_path / "damaged")
+    train(tiny(), run_dir, resume=True)
+    assert Checkpoints(run_dir / "best").load()["episode_return"] == 1e9
+
+    (manifest,) = (tmp_path / "damaged/best/checkpoint").glob("*2.json")
+    for file in manifest.parent.iterdir():
+        file.write_bytes(b"damaged")
+    capsys.readouterr()
+    train(tiny(), tmp_path / "damaged", resume=True)
+    assert "warning: the best policy so far is lost" in capsys.readouterr().err
+    assert_same(finished, tmp_path / "damaged")
+    last = rows(finished / "eval.csv")[-1]["episode_return"]
+    assert Checkpoints(tmp_path / "damaged/best").load()["episode_return"] == pytest.approx(
+        float(last), rel=1e-5
+    )
+
+
+def test_a_run_may_begin_with_the_networks_of_another(finished: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(finished, source)
+    config = tiny(start_from=str(source), seed=2, exploration_steps=0)
+    train(dataclasses.replace(config, loop=dataclasses.replace(config.loop, frames=100)), tmp_path / "run")
+    # 100 frames are seed frames: nothing was learned yet
+    before, now = weights(source), weights(tmp_path / "run")
+    assert all(torch.equal(before[name], now[name]) for name in before)
+    state = Checkpoints(tmp_path / "run").load()
+    assert state["agent"]["critic_optimiser"]["state"] == {}
+    assert state["counters"]["agent_step"] == 50
+    shutil.rmtree(source)
+    train(config, tmp_path / "run", resume=True)
+    assert not torch.equal(weights(tmp_path / "run")["actor.policy.0.bias"], now["actor.policy.0.bias"])
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"hidden_dim": 8}, "whose networks \\(drqv2, preset paper\\) are not those of this run"),
+        ({"image_size": 32}, "image_shape \\[3, 24, 24\\], and here it is \\[3, 32, 32\\]"),
+    ],
+)
+def test_networks_of_another_kind_are_refused(
+    other: dict[str, int], named: str, finished: Path, tmp_path: Path
+) -> None:
+    with pytest.raises((ValueError, CheckpointError), match=named):
+        train(tiny(start_from=str(finished), **other), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_is_never_evaluated_has_a_curve_too(tmp_path: Path) -> None:
