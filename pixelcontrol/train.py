@@ -120,6 +120,7 @@ class Run:
 
         Raises:
             ValueError: the task cannot be built, or the agent not for it.
+            CheckpointError: there is no checkpoint to go on from, or to start from.
         """
         self.config, self.run_dir, self.hardware = config, run_dir, hardware
         loop = config.loop
@@ -169,6 +170,12 @@ class Run:
         state = None
         if goes_on:
             state = self.checkpoints.load(self.replay if loop.keep_replay else None, world_shapes(self.env))
+            if "env" not in state:
+                raise CheckpointError(
+                    run_dir,
+                    "holds a policy and no run",
+                    "begin a run with it: --start-from, without --resume",
+                )
         sizes: Mapping[str, int] = state["log_bytes"] if state else {}
         columns = (*TRAIN_COLUMNS, *self.agent.metric_names)
         self.train_log = CsvLog(run_dir / "train.csv", columns, sizes.get("train"))

@@ -494,6 +494,16 @@ def test_the_best_policy_so_far_is_kept(finished: Path) -> None:
     assert later.min() <= float(best["episode_return"]) <= later.max()
 
 
+def test_a_best_policy_is_no_run_that_could_go_on(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished / "best", tmp_path / "best")
+    before = sorted((tmp_path / "best").rglob("*"))
+    assert main(["train", "--resume", str(tmp_path / "best")]) == 1
+    assert "holds a policy and no run; begin a run with it: --start-from" in capsys.readouterr().err
+    assert [path for path in sorted((tmp_path / "best").rglob("*")) if path.name != "lock"] == before
+
+
 def test_a_resumed_run_remembers_its_best_policy(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
