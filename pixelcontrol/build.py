@@ -141,7 +141,7 @@ def build_env(
         num_worlds=num_worlds,
         num_workers=hardware.workers,
         renderer=renderer or loop.renderer,
-        image_size=(loop.image_size, loop.image_size),
+        image_size=loop.height_and_width,
         action_repeat=loop.action_repeat,
         device=str(hardware.device),
         seed=config.seed,

@@ -100,7 +100,9 @@ class LoopSettings:
     deterministic: bool = setting(
         False, "on a GPU, compute the same bits at every run; slower (a CPU always does)", "ours"
     )
-    image_size: int = setting(84, "height and width of an image, pixels", "section 4.1", low=16, high=1024)
+    image_size: tuple[int, ...] = setting(
+        (84,), "height and width of an image, pixels; one number for both", "section 4.1", low=16, high=1024
+    )
     camera: tuple[str, ...] = setting(
         (), "ids or names of the cameras that the agent sees through; the task's when left out", "ours"
     )
@@ -127,6 +129,11 @@ class LoopSettings:
     keep_replay: bool = setting(
         True, "keep the replay beside the checkpoint, so that a resumed run is the same run", "ours"
     )
+
+    @property
+    def height_and_width(self) -> tuple[int, int]:
+        """Of an image, in pixels."""
+        return self.image_size[0], self.image_size[-1]
 
 
 @dataclass(frozen=True)
@@ -225,6 +232,9 @@ def _check(config: Config) -> None:
     loop = config.loop
     check(loop)
     check(config.agent_settings)
+    if len(loop.image_size) not in (1, 2):
+        given = ",".join(map(str, loop.image_size))
+        raise ValueError(f"--image-size is {given}, but must be one number, or height and width: 96,128")
     for name in ("frames", "seed_frames", "eval_every_frames", "save_every_frames"):
         value = getattr(loop, name)
         if value % loop.action_repeat:

@@ -63,7 +63,8 @@ def check(settings: Any) -> None:
                     for word, bound in (("at least", low), ("at most", high))
                     if bound is not None
                 )
-                raise ValueError(f"{flag(item.name)} is {value}, but must be {bounds}")
+                given = ",".join(map(str, value)) if isinstance(value, tuple) else value
+                raise ValueError(f"{flag(item.name)} is {given}, but must be {bounds}")
 
 
 def unknown(what: str, value: object, allowed: Iterable[str]) -> str:

@@ -31,7 +31,7 @@ def test_dreamerv2s_paper_preset_is_the_official_code_of_june_2021() -> None:
     loop, agent = config.loop, config.agent_settings
     assert (loop.batch_size, agent.sequence_length, loop.replay_capacity) == (50, 50, 2_000_000)
     assert (loop.update_every_agent_steps, loop.catch_up_updates, loop.seed_frames) == (5, 101, 5_000)
-    assert (loop.action_repeat, loop.image_size, loop.frame_stack) == (2, 64, 1)
+    assert (loop.action_repeat, loop.image_size, loop.frame_stack) == (2, (64,), 1)
     rates = agent.model_learning_rate, agent.actor_learning_rate, agent.critic_learning_rate
     assert (*rates, agent.weight_decay, agent.gradient_clip) == (3e-4, 8e-5, 8e-5, 1e-6, 100.0)
     assert (agent.deter_dim, agent.latent_groups, agent.latent_classes, agent.conv_depth) == (200, 32, 32, 48)
@@ -162,6 +162,11 @@ def test_every_setting_says_what_it_is_and_where_it_comes_from(agent: str) -> No
         ({"preset": "papr"}, "did you mean 'paper'"),
         ({"batch_sice": 3}, "did you mean 'batch_size'"),
         ({"batch_size": 0}, "--batch-size is 0, but must be at least 1"),
+        ({"image_size": (8,)}, "--image-size is 8, but must be at least 16 and at most 1024"),
+        (
+            {"image_size": (96, 128, 96)},
+            "--image-size is 96,128,96, but must be one number, or height and width",
+        ),
         ({"discount": 1.5}, "--discount is 1.5, but must be at least 0 and at most 1"),
         ({"frames": 1001}, "--frames is 1001 frames, but an agent step is --action-repeat 2"),
         ({"seed": -1}, "--seed is -1"),

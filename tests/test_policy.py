@@ -27,7 +27,7 @@ from pixelcontrol.train import train
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("load")
     config = resolve(
-        "toy_reach", frames=200, envs=1, image_size=24, batch_size=4, hidden_dim=8, conv_filters=4,
+        "toy_reach", frames=200, envs=1, image_size=(24,), batch_size=4, hidden_dim=8, conv_filters=4,
         seed_frames=100, exploration_steps=20, eval_every_frames=200, eval_episodes=3, device="cpu",
     )  # fmt: skip
     train(config, path)

@@ -37,7 +37,7 @@ TINY: dict[str, Any] = {
     "frames": 600,
     "envs": 2,
     "workers": 1,
-    "image_size": 24,
+    "image_size": (24,),
     "batch_size": 8,
     "hidden_dim": 16,
     "conv_filters": 4,
@@ -238,7 +238,7 @@ def test_an_agent_that_remembers_resumes_exactly_too(
 
 
 def sensing(agent: str = "drqv2", world: str = "make_world", **overrides: Any) -> Config:
-    shared = TINY | {"image_size": 16, "action_repeat": 1, "frames": 300}
+    shared = TINY | {"image_size": (16,), "action_repeat": 1, "frames": 300}
     return resolve(f"sensing:{world}", agent, **(shared | overrides))
 
 
@@ -549,7 +549,7 @@ def test_a_run_may_begin_with_the_networks_of_another(finished: Path, tmp_path: 
     ("other", "named"),
     [
         ({"hidden_dim": 8}, "whose networks \\(drqv2, preset paper\\) are not those of this run"),
-        ({"image_size": 32}, "image_shape \\[3, 24, 24\\], and here it is \\[3, 32, 32\\]"),
+        ({"image_size": (32,)}, "image_shape \\[3, 24, 24\\], and here it is \\[3, 32, 32\\]"),
     ],
 )
 def test_networks_of_another_kind_are_refused(
@@ -558,6 +558,16 @@ def test_networks_of_another_kind_are_refused(
     with pytest.raises((ValueError, CheckpointError), match=named):
         train(tiny(start_from=str(finished), **other), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_images_need_not_be_square(tmp_path: Path) -> None:
+    train(tiny(frames=200, image_size=(24, 32)), tmp_path)
+    policy = pixelcontrol.load(tmp_path)
+    assert policy.image_shape == (3, 24, 32)
+    # strides 2, 1, 1, 1 of 3x3 without padding
+    assert weights(tmp_path)["actor.trunk.0.weight"].shape[1] == 4 * 5 * 9
+    train(tiny(frames=300, image_size=(24, 32)), tmp_path, resume=True)
+    assert rows(tmp_path / "train.csv")[-1]["frame"] == "300"
 
 
 def test_a_run_that_is_never_evaluated_has_a_curve_too(tmp_path: Path) -> None:
@@ -728,12 +738,12 @@ def test_any_number_of_worlds_makes_the_same_updates(worlds: int, every: int) ->
         ("drqv2", {"shift_pad": 2, "stddev_duration": 1_000}),
         ("sac", {}),
         ("drq", {"shift_pad": 2}),
-        ("curl", {"image_size": 28, "crop_size": 24}),
+        ("curl", {"image_size": (28,), "crop_size": 24}),
     ],
 )
 def test_it_learns_the_toy_task(agent: str, own: dict[str, Any], tmp_path: Path) -> None:
     small = {
-        "frames": 4_800, "envs": 4, "workers": 1, "image_size": 24, "batch_size": 32, "hidden_dim": 64,
+        "frames": 4_800, "envs": 4, "workers": 1, "image_size": (24,), "batch_size": 32, "hidden_dim": 64,
         "conv_filters": 8, "conv_strides": (2, 1), "feature_dim": 32, "learning_rate": 1e-3, "seed_frames": 800,
         "exploration_steps": 400, "update_every_agent_steps": 1, "eval_every_frames": 4_800, "eval_episodes": 20,
         "discount": 0.9, "device": "cpu", "precision": "fp32",

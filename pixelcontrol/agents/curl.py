@@ -183,16 +183,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         "seed_frames": PLANET_SEED_FRAMES,
         "batch_size": 512,  # the code's default is 32
         "replay_capacity": 100_000,
-        "image_size": 100,
+        "image_size": (100,),
         "learning_rate": LEARNING_RATE,
     },
     # See `sac.PRESETS`.
     "paper": SOFT_LOOP
     | {
         "replay_capacity": 100_000,
-        "image_size": 100,
+        "image_size": (100,),
         "seed_frames": 2_000,
         "learning_rate": LEARNING_RATE,
     },
-    "quick": SOFT_LOOP | QUICK | {"image_size": 56, "crop_size": 48},  # the author's share, in even numbers
+    "quick": SOFT_LOOP
+    | QUICK
+    | {"image_size": (56,), "crop_size": 48},  # the author's share, in even numbers
 }

@@ -386,7 +386,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The official code of June 2021: batches of 50 sequences of 50 agent steps, an update every five agent steps,
     # and 101 at once at the start: one that builds its variables, and a hundred more.
     "paper": {
-        "image_size": IMAGE_SIZE,
+        "image_size": (IMAGE_SIZE,),
         "frame_stack": 1,
         "replay_capacity": 2_000_000,
         "seed_frames": 5_000,
@@ -399,7 +399,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "frames": 60_000,
         "envs": 4,
         "workers": 1,
-        "image_size": IMAGE_SIZE,
+        "image_size": (IMAGE_SIZE,),
         "frame_stack": 1,
         "action_repeat": 4,
         "replay_capacity": 100_000,

@@ -10,7 +10,7 @@ QUICK: dict[str, Any] = {
     "frames": 60_000,
     "envs": 4,
     "workers": 1,
-    "image_size": 48,
+    "image_size": (48,),
     "conv_filters": 16,
     "conv_strides": (2, 1),
     "hidden_dim": 256,

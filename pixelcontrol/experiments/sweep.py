@@ -164,7 +164,7 @@ def plan(
                 seed=seed,
                 directory=out / f"{word.replace(':', '-')}_{task.replace(':', '.')}_{seed}",
                 frames=loop.frames,
-                memory_bytes=transitions_kept(config) * channels * loop.image_size**2
+                memory_bytes=transitions_kept(config) * channels * math.prod(loop.height_and_width)
                 + reserve_bytes(config)
                 + OVERHEAD_BYTES,
                 settings=settings,
