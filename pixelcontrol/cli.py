@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from pixelcontrol import __version__
 from pixelcontrol.errors import Interrupted, RunError
-from pixelcontrol.settings import flag
+from pixelcontrol.settings import flag, spell
 
 # Idle OpenMP threads must sleep, not spin: the worlds' processes need the cores. Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -106,9 +106,7 @@ def _preset_of_an_agent(text: str) -> NoReturn:
 
 
 def _add_setting(group: Any, item: Field[Any]) -> None:
-    shown = "yes" if item.default is True else "no" if item.default is False else item.default
-    shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
-    default = "the task's" if item.name in ("frames", "stddev_duration", "camera") else shown
+    default = "the task's" if item.name in ("frames", "stddev_duration", "camera") else spell(item.default)
     words = f"{item.metadata['help']} (default: {default}; {item.metadata['source']})".replace("%", "%%")
     choices = item.metadata.get("choices") or None
     # a name already, where annotations are not evaluated

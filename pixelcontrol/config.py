@@ -18,7 +18,7 @@ from pixelcontrol.envs.tasks import find_task
 from pixelcontrol.envs.user import find_own
 from pixelcontrol.learner import PRECISIONS
 from pixelcontrol.rundir import read_json, write_json
-from pixelcontrol.settings import check, flag, setting, unknown
+from pixelcontrol.settings import check, flag, setting, spell, unknown
 from pixelcontrol.storage import RESERVE_BYTES
 from pixelcontrol.types import Agent
 
@@ -233,8 +233,9 @@ def _check(config: Config) -> None:
     check(loop)
     check(config.agent_settings)
     if len(loop.image_size) not in (1, 2):
-        given = ",".join(map(str, loop.image_size))
-        raise ValueError(f"--image-size is {given}, but must be one number, or height and width: 96,128")
+        raise ValueError(
+            f"--image-size is {spell(loop.image_size)}, but must be one number, or height and width: 96,128"
+        )
     for name in ("frames", "seed_frames", "eval_every_frames", "save_every_frames"):
         value = getattr(loop, name)
         if value % loop.action_repeat:

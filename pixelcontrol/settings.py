@@ -42,6 +42,13 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def spell(value: Any) -> str:
+    """Return the command-line spelling of a value: `True` is typed `yes`, `(2, 1)` is typed `2,1`."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def check(settings: Any) -> None:
     """Check every field of a settings dataclass against its declared bounds.
 
@@ -63,8 +70,7 @@ def check(settings: Any) -> None:
                     for word, bound in (("at least", low), ("at most", high))
                     if bound is not None
                 )
-                given = ",".join(map(str, value)) if isinstance(value, tuple) else value
-                raise ValueError(f"{flag(item.name)} is {given}, but must be {bounds}")
+                raise ValueError(f"{flag(item.name)} is {spell(value)}, but must be {bounds}")
 
 
 def unknown(what: str, value: object, allowed: Iterable[str]) -> str:

@@ -34,13 +34,14 @@ from pixelcontrol.envs import vector
 from pixelcontrol.envs.make import make_env
 from pixelcontrol.envs.vector import VectorEnv
 from pixelcontrol.errors import STOP_SIGNALS
+from pixelcontrol.settings import flag, spell
 
 SAVE_OFTEN = TINY | {"save_every_frames": 20, "eval_every_frames": 400}
 
 
 def new_run(run_dir: Path) -> list[str]:
     """Return the arguments that begin the tiny run of these tests."""
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in SAVE_OFTEN.items()]
+    flags = [f"{flag(name)}={spell(value)}" for name, value in SAVE_OFTEN.items()]
     return ["train", "toy_reach", f"--out={run_dir}", *flags]
 
 

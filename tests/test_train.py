@@ -30,7 +30,7 @@ from pixelcontrol.evaluate import evaluate
 from pixelcontrol.experiments.published import Published
 from pixelcontrol.experiments.runs import read_runs
 from pixelcontrol.logger import Progress
-from pixelcontrol.settings import flag
+from pixelcontrol.settings import flag, spell
 from pixelcontrol.train import Counters, NotFinite, OutOfMemory, Run, train
 
 TINY: dict[str, Any] = {
@@ -257,7 +257,7 @@ def test_an_agent_with_proprioception_resumes_exactly_too(
 def test_a_users_own_agent_is_trained_resumed_evaluated_and_loaded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = " ".join(f"{flag(name)} {value}" for name, value in (TINY | {"frames": 200}).items())
+    settings = " ".join(f"{flag(name)} {spell(value)}" for name, value in (TINY | {"frames": 200}).items())
     command = f"train toy_reach --agent restless:KIND {settings} --out {tmp_path}"
     assert main(command.split()) == 0, capsys.readouterr().err
     assert rows(tmp_path / "train.csv")[-1]["std"] == "0.2"

@@ -21,6 +21,7 @@ import numpy as np
 
 from pixelcontrol.config import changed_settings
 from pixelcontrol.rundir import read_json
+from pixelcontrol.settings import spell
 
 EVAL_COLUMNS = (
     *("agent", "task", "seed", "frame", "agent_step", "update", "hour"),
@@ -191,8 +192,7 @@ def _runs_in(file: Path) -> Iterator[Run]:
         warnings.warn(f"{file}: no evaluation yet", stacklevel=2)
 
     own = "".join(
-        f" {name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
-        for name, value in changed_settings(_config_beside(file) or {}).items()
+        f" {name}={spell(value)}" for name, value in changed_settings(_config_beside(file) or {}).items()
     )
 
     def identity(row: dict[str, str]) -> tuple[str, str, int]:

@@ -44,7 +44,7 @@ from pixelcontrol.experiments.runs import short_count
 from pixelcontrol.logger import clock
 from pixelcontrol.machine import choose_device, usable_cores
 from pixelcontrol.rundir import RunBusy, RunLock, read_json, write_json
-from pixelcontrol.settings import flag
+from pixelcontrol.settings import flag, spell
 from pixelcontrol.storage import available_ram_bytes
 
 TRAIN = (sys.executable, "-m", "pixelcontrol", "train")
@@ -143,7 +143,7 @@ def plan(
         ValueError: an agent, preset, task or setting does not exist or cannot be; nothing has been started.
     """
     # sorted, so that the same sweep is known again however its settings were ordered
-    settings = tuple(word for name in sorted(overrides) for word in (flag(name), _spell(overrides[name])))
+    settings = tuple(word for name in sorted(overrides) for word in (flag(name), spell(overrides[name])))
     words: dict[tuple[str, str], str] = {}  # "drqv2" and "drqv2:paper" are one
     for word in agents:
         # a user's own agent has a colon in its name
@@ -255,12 +255,6 @@ def _expected_hours(job: Job, jobs: Sequence[Job]) -> float:
     published = PAPER_FRAMES_PER_SECOND.get(job.agent, PAPER_FRAMES_PER_SECOND["curl"])
     speed = sum(measured) / len(measured) if measured else published
     return (job.frames - progress(job)["frame"]) / speed / 3600
-
-
-def _spell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 # ---- one run ----
