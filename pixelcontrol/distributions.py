@@ -65,8 +65,8 @@ def tanh_normal(
         log_std: of u.
         generator: where the noise is drawn from.
         slope_floor: added to the slope of tanh, 1 - a², in the density. 0 computes the slope's logarithm as
-            2(log 2 - u - softplus(-2u)), which is exact for any u (DrQ). SAC-AE and CURL add 1e-6: to them no
-            density is higher than a million times that of u, where saturated actions make it 1e13 times.
+            2(log 2 - u - softplus(-2u)), which is exact for any u (DrQ). SAC-AE and CURL add 1e-6, so that
+            no density is more than a million times that of u; that of a saturated action may be 1e13 times.
 
     Returns:
         The actions, in [-1, 1], and log π(a), summed over the controls.

@@ -187,7 +187,7 @@ class Run:
         self.board = EventLog(run_dir / "tensorboard", self.frame)
         self.best = Checkpoints(run_dir / "best")
         self.best_return = -math.inf
-        if self.best.exist():
+        if resume and self.best.exist():
             self._recall_best()
 
     @property

@@ -194,7 +194,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "seed_frames": 2_000,
         "learning_rate": LEARNING_RATE,
     },
-    "quick": SOFT_LOOP
-    | QUICK
-    | {"image_size": (56,), "crop_size": 48},  # the author's share, in even numbers
+    # The author's share of the image, in even numbers.
+    "quick": SOFT_LOOP | QUICK | {"image_size": (56,), "crop_size": 48},
 }
