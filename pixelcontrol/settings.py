@@ -59,6 +59,10 @@ def check(settings: Any) -> None:
         value = getattr(settings, item.name)
         low, high = item.metadata.get("low"), item.metadata.get("high")
         choices = item.metadata.get("choices", ())
+        if isinstance(item.default, tuple) and not isinstance(value, tuple):
+            raise ValueError(
+                f"{item.name} is {value!r}, but must be a tuple, such as {item.default or (value,)}"
+            )
         if choices and value not in choices:
             raise ValueError(unknown(flag(item.name), value, choices))
         for number in value if isinstance(value, tuple) else (value,):

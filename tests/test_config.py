@@ -7,11 +7,13 @@ import json
 import re
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pixelcontrol.config import AGENTS, LoopSettings, read_config, reserve_bytes, resolve, setting_fields
 from pixelcontrol.envs.tasks import PAPER_TASKS
+from pixelcontrol.settings import check, setting
 from pixelcontrol.storage import RESERVE_BYTES
 
 
@@ -209,3 +211,13 @@ def test_a_stored_configuration_comes_back_the_same(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(content)
         with pytest.raises(ValueError, match=f"config.json .*{words}"):
             read_config(tmp_path)
+
+
+def test_one_number_where_a_tuple_belongs_is_named() -> None:
+    @dataclasses.dataclass
+    class Sizes:
+        conv_strides: Any = setting((2, 1), "strides", "here", low=1)
+
+    check(Sizes((3,)))
+    with pytest.raises(ValueError, match=r"conv_strides is 3, but must be a tuple, such as \(2, 1\)"):
+        check(Sizes(3))

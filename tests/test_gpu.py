@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 WORLDS, SIZE = 4, 36
 SMALL: dict[str, Any] = {
-    "envs": WORLDS, "workers": 2, "image_size": SIZE, "batch_size": 16, "hidden_dim": 32, "conv_filters": 8,
+    "envs": WORLDS, "workers": 2, "image_size": (SIZE,), "batch_size": 16, "hidden_dim": 32, "conv_filters": 8,
     "seed_frames": 400, "exploration_steps": 100, "device": "cuda",
 }  # fmt: skip
 

@@ -56,8 +56,8 @@ def new_agent(device=CPU, seed=1):
 
 def any_agent_and_replay(name, device):
     """Return an agent and an empty replay as it wants it, with room for 64 rows."""
-    own = {"dreamerv2": {"sequence_length": 10}, "curl": {"image_size": SIZE, "crop_size": SIZE}}
-    config = resolve("cartpole_swingup", name, **own.get(name, {"image_size": SIZE}))
+    own = {"dreamerv2": {"sequence_length": 10}, "curl": {"image_size": (SIZE,), "crop_size": SIZE}}
+    config = resolve("cartpole_swingup", name, **own.get(name, {"image_size": (SIZE,)}))
     image_shape = (3, *config.loop.height_and_width)
     images = torch.zeros(64, WORLDS, *image_shape, dtype=torch.uint8, device=device)
     senses = 0 if name == "dreamerv2" else PROPRIO
