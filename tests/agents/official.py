@@ -13,7 +13,7 @@ import argparse
 import csv
 import importlib
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from unittest.mock import patch
@@ -29,31 +29,33 @@ TABLE = Path(__file__).with_name("official.csv")
 ACTION, GAMMA, STEP = 6, 0.99, 40_000
 """Controls; discount per agent step; the agent step of the first update, at which DrQ-v2's noise is 0.93."""
 
-GENTLE = {"learning_rate": 1e-4}
-"""With the 1e-3 of DrQ and CURL losses leap, and rounding grows to a hundredth within four updates."""
-
 KINDS = {
-    "drqv2": (drqv2, lambda: drqv2.DrQV2((9, 84, 84), ACTION, drqv2.DrQV2Settings(), device=CPU, seed=1)),
-    "sac": (sac, lambda: sac.SAC((9, 84, 84), ACTION, sac.SACSettings(), device=CPU, seed=1)),
-    "drq": (
-        drq,
-        lambda: drq.DrQ(
-            (9, 84, 84),
-            ACTION,
-            drq.DrQSettings(**GENTLE, temperature_learning_rate=1e-4),
-            device=CPU,
-            seed=1,
-        ),
-    ),
-    "curl": (curl, lambda: curl.CURL((9, 100, 100), ACTION, curl.CURLSettings(**GENTLE), device=CPU, seed=1)),
+    "drqv2": (drqv2.DrQV2, drqv2.DrQV2Settings()),
+    "sac": (sac.SAC, sac.SACSettings()),
+    "drq": (drq.DrQ, drq.DrQSettings(learning_rate=1e-4, temperature_learning_rate=1e-4)),
+    "curl": (curl.CURL, curl.CURLSettings(learning_rate=1e-4)),
 }
-"""By name: an agent's module, and how a new one is made, at full size."""
+"""By name: an agent and its settings, at full size.
+
+With the rate of 1e-3 of DrQ and CURL losses leap, and rounding grows to a hundredth within four updates.
+"""
+
+
+def image_size(kind):
+    """Return height and width of images before they are shifted or cropped, pixels."""
+    return 100 if kind == "curl" else 84
+
+
+def new_agent(kind):
+    """Return one of our agents, with fresh weights."""
+    build, settings = KINDS[kind]
+    return build((9, image_size(kind), image_size(kind)), ACTION, settings, device=CPU, seed=1)
 
 
 def new_batch(kind, batch_size, number):
     """Return random transitions; a quarter of them ends for good."""
     g = torch.Generator().manual_seed(number)
-    size = 100 if kind == "curl" else 84
+    size = image_size(kind)
     blocks = torch.randint(0, 256, (2, batch_size, 9, 13, 13), generator=g, dtype=torch.uint8)
     images = blocks.repeat_interleave(8, dim=3).repeat_interleave(8, dim=4)[..., :size, :size]
     nothing = torch.zeros(batch_size, 0)
@@ -71,7 +73,7 @@ def learn(kind, agent, number, batch):
     """Make one update; return its losses and the `Draws` that it used."""
     draws = Draws()
     update = agent.update_cycle[number % len(agent.update_cycle)]
-    with draws.recorded(KINDS[kind][0]):
+    with draws.recorded(sys.modules[KINDS[kind][0].__module__]):
         metrics = update(batch, torch.tensor(STEP + 2 * number))
     losses = {name: metrics[name].item() for name in LOSSES[kind] if name in metrics}
     if kind == "drq":
@@ -115,7 +117,7 @@ class Draws:
         }
         with (
             patch.multiple(torch, randn=drawn, randint=chosen),
-            patch.multiple(module, __name__=module.__name__, **augments),
+            patch.multiple(module, **augments) if augments else nullcontext(),
         ):
             yield
 
@@ -129,8 +131,8 @@ class Draws:
             return noise.clone()
 
         def next_shift(low, high, size, device, dtype):
-            down_right = self.offsets.pop(0)
-            return (down_right.flip(1) - down_right.new_tensor(-4)).view(size).to(dtype)
+            # right and down, counted from the corner of an image that is padded by 4 pixels
+            return (self.offsets.pop(0).flip(1) + 4).view(size).to(dtype)
 
         def like(tensor):
             return next_normal(tensor.shape)
@@ -375,7 +377,7 @@ def main():
     parser.add_argument("--write", action="store_true", help=f"keep the official losses in {TABLE.name}")
     given = parser.parse_args()
 
-    ours = KINDS[given.agent][1]()
+    ours = new_agent(given.agent)
     official = OFFICIAL[given.agent](given.folder.resolve(), ours)
     for _, network, weights in official.networks(ours):
         network.load_state_dict({key: value.contiguous() for key, value in weights.items()}, strict=False)

@@ -4,7 +4,7 @@ import csv
 from collections import defaultdict
 
 import pytest
-from official import KINDS, TABLE, learn, new_batch
+from official import KINDS, TABLE, learn, new_agent, new_batch
 
 BATCH_SIZE = 16
 # By how much the official code's own numbers differ between one thread and two, several times over: Adam turns the
@@ -26,7 +26,7 @@ def official_losses(kind):
 def test_updates_are_those_of_the_official_code(kind):
     expected = official_losses(kind)
     assert len(expected) == 8
-    agent = KINDS[kind][1]()
+    agent = new_agent(kind)
     for number, losses in enumerate(expected):
         ours, _ = learn(kind, agent, number, new_batch(kind, BATCH_SIZE, number))
         assert ours.keys() == losses.keys()
