@@ -250,6 +250,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 4e-4,
         "saturation_penalty": 0.01,
         "critic_tau": 0.02,
-        "stddev_duration": 8_000,
+        "stddev_duration": 32_000,
+        "n_step": 3,  # the walker's too
     },
 }
