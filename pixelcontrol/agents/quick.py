@@ -1,8 +1,8 @@
 """The size of a run that shows learning on two CPU cores in minutes; every agent's preset `quick` has it.
 
 A smaller picture, network and batch, half as many decisions per frame as in the paper, and an update for every
-fourth: frames are cheap beside updates at this size, so a quarter of an hour goes furthest with many of them. Found
-by the trials with DrQ-v2 in LOG.md; what an agent adds for itself stands in its own preset.
+fourth decision: at this size an update costs as much as a hundred frames, so ten minutes go furthest with many of
+these. Found by the trials with DrQ-v2 in LOG.md; what an agent adds for itself stands in its own preset.
 """
 
 from typing import Any
