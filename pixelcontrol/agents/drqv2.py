@@ -45,7 +45,10 @@ SATURATED_MEAN = 3.0
 
 @dataclass(frozen=True)
 class DrQV2Settings:
-    """What can be chosen about the agent. Defaults are Table 2 of the paper."""
+    """What can be chosen about the agent. Defaults are Table 2 of the paper.
+
+    Discount, n, batch size, replay and update ratio are the loop's (`config.LoopSettings`).
+    """
 
     learning_rate: float = setting(1e-4, "Adam's step size, for all networks", "Table 2", low=0.0)
     critic_tau: float = setting(
@@ -138,7 +141,7 @@ class DrQV2:
         return linear_schedule(agent_step, s.stddev_initial, s.stddev_final, s.stddev_duration)
 
     def memory(self, generator: torch.Generator) -> FrameStack:
-        """Return a memory of the last images; it draws nothing."""
+        """Return a memory of the last images, which needs no random numbers."""
         return FrameStack(self.encoder.channels)
 
     @torch.no_grad()
@@ -180,7 +183,11 @@ class DrQV2:
     def update_critic(
         self, features: Tensor, batch: Transitions, next_features: Tensor, std: Float32[Tensor, ""]
     ) -> dict[str, Tensor]:
-        """Minimise Eq. 1 with respect to the critic and, through `features`, the encoder."""
+        """Minimise Eq. 1 with respect to the critic and, through `features`, the encoder.
+
+        The n steps of the return are in the batch: its `reward` is their discounted sum, its `discount` gamma^n,
+        or 0 behind a true end. There is no slow copy of the encoder: `next_features` are its present ones.
+        """
         actor, critic, target_critic = rounded(self.actor, self.critic, self.target_critic)
         with torch.no_grad():
             next_mean = actor(next_features).tanh()
@@ -200,16 +207,16 @@ class DrQV2:
         (actor,) = rounded(self.actor)
         with torch.no_grad():
             (critic,) = rounded(self.critic)
-        raw = actor(features)
-        action = noisy_action(raw.tanh(), std, self.generator, self.settings.stddev_clip)
+        pre_tanh = actor(features)
+        action = noisy_action(pre_tanh.tanh(), std, self.generator, self.settings.stddev_clip)
         loss = -critic(features, action).amin(dim=0).mean()
         if self.settings.saturation_penalty:
-            loss = loss + self.settings.saturation_penalty * raw.square().mean()
+            loss = loss + self.settings.saturation_penalty * pre_tanh.square().mean()
         self.actor_optimiser.zero_grad(set_to_none=True)
         # The critic is a judge here: its own gradients are neither wanted nor computed.
         backpropagate(loss, self.actor.parameters())
         self.actor_optimiser.step()
-        saturated = raw.detach().abs() > SATURATED_MEAN
+        saturated = pre_tanh.detach().abs() > SATURATED_MEAN
         return {"actor_loss": loss.detach(), "saturation": saturated.float().mean(), "std": std}
 
     def _parts(self) -> dict[str, Any]:
@@ -234,10 +241,9 @@ class DrQV2:
 # Overrides of the defaults, which are Table 2, and of the deviations that belong to a task.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    # Figure 9, row by row; each keeps what the rows above it chose, also on tasks for which DrQ-v2 itself has
-    # another n_step or capacity, but the last, which is DrQ-v2. Row b also shows n_step 1 and 5, row c a
-    # replay of 100,000, row d a constant noise of 0.2: the preset of the row above. The paper does not state batch
-    # size, learning rate and update ratio of its rows; these have DrQ-v2's.
+    # What Figure 9 adds row by row to DDPG: one-step returns (a), three steps (b), a large replay (c), decaying
+    # noise (d), which is DrQ-v2. The first three keep their values on tasks for which DrQ-v2 has others. The
+    # paper does not state batch size, learning rate and update ratio of its rows; these have DrQ-v2's.
     "ablation-a": {"n_step": 1, "replay_capacity": 100_000, "stddev_initial": 0.2, "stddev_final": 0.2},
     "ablation-b": {"n_step": 3, "replay_capacity": 100_000, "stddev_initial": 0.2, "stddev_final": 0.2},
     "ablation-c": {"n_step": 3, "replay_capacity": 1_000_000, "stddev_initial": 0.2, "stddev_final": 0.2},
