@@ -1,7 +1,7 @@
 """A robot of your own, from its model to a policy: a box with one arm learns from pixels to crawl.
 
     cd examples
-    pixelcontrol train crawler:make_world --preset quick --frames 30_000 --out ../runs/crawler
+    pixelcontrol train crawler:make_world --preset quick --frames 120_000 --out ../runs/crawler
     pixelcontrol play ../runs/crawler --video crawler.mp4
 
 All that is particular to the robot is in this file: its model for MuJoCo, how an episode begins, and what
@@ -50,7 +50,7 @@ MODEL = """
 </mujoco>
 """
 
-CONTROL_TIMESTEP = 0.02  # seconds of one frame, in which the action is held
+CONTROL_TIMESTEP = 0.02  # seconds of one frame; an action is held for --action-repeat of them
 EPISODE_FRAMES = 400
 FULL_SPEED = 0.5  # metres per second, from which on more is not rewarded
 
@@ -82,4 +82,11 @@ def make_world(image_size: tuple[int, int], action_repeat: int) -> DmcWorld:
         control_timestep=CONTROL_TIMESTEP,
         time_limit=EPISODE_FRAMES * CONTROL_TIMESTEP,
     )
-    return DmcWorld(environment, "beside", "warp", image_size, action_repeat, EPISODE_FRAMES)
+    return DmcWorld(
+        environment,
+        camera="beside",
+        renderer="warp",
+        image_size=image_size,
+        action_repeat=action_repeat,
+        episode_frames=EPISODE_FRAMES,
+    )
