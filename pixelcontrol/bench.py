@@ -334,7 +334,10 @@ def bench_seeds(config: Config) -> None:
 
 
 def _learning_speed(evaluations: Path, seed_frames: int) -> float:
-    """Return the frames/s of a run, its evaluations left out, from the first one after its seed frames on."""
+    """Return the frames/s of a run from the end of its seed frames to its last frame.
+
+    The evaluation in between, of one episode, is part of it: time enough frames.
+    """
     learning = [row for row in read_table(evaluations) if int(row["frame"]) >= seed_frames]
     frames, hours = (float(learning[-1][name]) - float(learning[0][name]) for name in ("frame", "hour"))
     return frames / hours / 3600

@@ -225,7 +225,7 @@ class Checkpoints:
                         raise CheckpointError(
                             self.directory,
                             f"it was saved with {name} {saved}, and here it is {value}",
-                            "use the world that it was saved with",
+                            "give the task, --image-size, --camera and --depth that it was saved with",
                         )
                 if replay is not None and content["replay"] is not None:
                     self._restore(replay, content, manifest)

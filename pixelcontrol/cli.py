@@ -86,7 +86,6 @@ _READERS = {
     "int": number,
     "float": float,
     "str": str,
-    "RendererName": str,
     "bool": truth,
     "tuple[int, ...]": numbers,
     "tuple[str, ...]": lambda text: tuple(text.split(",")),
@@ -111,24 +110,26 @@ def _add_setting(group: Any, item: Field[Any]) -> None:
     choices = item.metadata.get("choices") or None
     # a name already, where annotations are not evaluated
     kind = item.type.__name__ if isinstance(item.type, type) else str(item.type)
+    reader = str if choices else _READERS.get(kind)
+    if reader is None:
+        raise ValueError(
+            f"setting {item.name!r} of an agent is declared as {kind}, and must be one of {', '.join(_KINDS)}, or "
+            "have choices"
+        )
     group.add_argument(
         flag(item.name),
-        type=_READERS[kind],
+        type=reader,
         default=argparse.SUPPRESS,
         metavar="|".join(choices) if choices else _KINDS[kind],
         help=words,
     )
 
 
-def _agent_named(arguments: list[str]) -> str:
-    """Return the agent, which must be known first, since each has settings of its own."""
-    from pixelcontrol.config import agent_kind
-
-    parser = Parser(prog="pixelcontrol train", add_help=False)
-    parser.add_argument("--agent", default="drqv2")
-    agent: str = parser.parse_known_args(arguments)[0].agent
-    agent_kind(agent)
-    return agent
+def _known_first(verb: str, arguments: list[str], option: str, **how: Any) -> Any:
+    """Return the value of an option that decides which others there are: each agent has settings of its own."""
+    parser = Parser(prog=f"pixelcontrol {verb}", add_help=False)
+    parser.add_argument(option, dest="value", **how)
+    return parser.parse_known_args(arguments)[0].value
 
 
 def _train_parser(agent: str) -> Parser:
@@ -179,7 +180,7 @@ def train(arguments: list[str]) -> int:
     """Train an agent."""
     # Until training begins nothing would be lost: Ctrl-C ends the process at once, as SIGTERM does.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    agent = _agent_named(arguments)
+    agent = _known_first("train", arguments, "--agent", default="drqv2")
     parser = _train_parser(agent)
     given = vars(parser.parse_strictly(arguments))
     from pixelcontrol.config import read_resumed, resolve, setting_fields
@@ -393,7 +394,7 @@ def compare_renderers(arguments: list[str]) -> int:
 
 def sweep(arguments: list[str]) -> int:
     """Run many tasks, agents and seeds."""
-    from pixelcontrol.config import AGENTS, setting_fields
+    from pixelcontrol.config import AGENTS, setting_fields, split_agent
 
     parser = Parser(
         prog="pixelcontrol sweep",
@@ -412,7 +413,9 @@ def sweep(arguments: list[str]) -> int:
     parser.add_argument("--gpus-per-run", type=float, default=0.0, help="GPUs that Ray keeps for a run")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
     # DrQ-v2 last, so that where several agents have a setting its default is shown
-    fields = {name: item for agent in reversed(AGENTS) for name, item in setting_fields(agent).items()}
+    words = _known_first("sweep", arguments, "--agents", nargs="+", default=[])
+    agents = [*(split_agent(word)[0] for word in words), *reversed(AGENTS)]
+    fields = {name: item for agent in agents for name, item in setting_fields(agent).items()}
     group = parser.add_argument_group(
         "settings for all runs (defaults are DrQ-v2's where it has the setting)"
     )

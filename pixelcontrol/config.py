@@ -49,6 +49,13 @@ AGENTS = {
 }
 
 
+def split_agent(word: str) -> tuple[str, str]:
+    """Return agent and preset of "drqv2", "drqv2:quick", "my_agent:KIND" or "my_agent:KIND:quick"."""
+    parts = word.split(":")
+    names = 1 if parts[0] in AGENTS else 2  # a user's own has a colon in its name
+    return ":".join(parts[:names]), ":".join(parts[names:]) or "paper"
+
+
 def agent_kind(name: str) -> AgentKind:
     """Return what belongs to an agent: one of `AGENTS`, or a user's own, an `AgentKind` named "module:KIND".
 
@@ -301,21 +308,33 @@ def read_resumed(run_dir: Path, overrides: Mapping[str, Any]) -> Config:
     return config
 
 
-def changed_settings(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return by what a run learned that its preset has otherwise: values by name.
+def changed_settings(config: Config) -> dict[str, Any]:
+    """Return by what a run learns that its preset has otherwise: values by name."""
+    return _changed(config.task, config.agent, config.preset, config.flat())
+
+
+def _changed(task: str, agent: str, preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    usual = resolve(task, agent, preset).flat()
+    return {
+        name: value
+        for name, value in settings.items()
+        if name in usual.keys() - INCIDENTAL and value != usual[name]
+    }
+
+
+def stored_changes(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `changed_settings` of a stored run, by its preset as it is now; else by what it was then.
 
     Args:
         run: what its `config.json` holds.
     """
+    settings = _values(run.get("settings", {}))
+    if isinstance(size := settings.get("image_size"), int):  # as it was stored once
+        settings["image_size"] = (size,)
     try:
-        preset = resolve(run["task"], run["agent"], run["preset"]).flat()
-    except (ValueError, KeyError):  # of another version, so that nobody knows
-        return {}
-    return {
-        name: value
-        for name, value in _values(run["settings"]).items()
-        if name in preset.keys() - INCIDENTAL and value != preset[name]
-    }
+        return _changed(run["task"], run["agent"], run["preset"], settings)
+    except Exception:  # noqa: BLE001  a user's own agent is not here, or its module raises whatever it likes
+        return _values(run.get("changed", {}))
 
 
 def lengthen(run_dir: Path, frames: int) -> None:

@@ -21,7 +21,7 @@ SATURATED_ACTION = 0.995
 
 ENDLESS = (
     "episodes of {task} tell no time limit, and an evaluation waits for their ends: where these may never come, "
-    "use gymnasium.wrappers.TimeLimit"
+    "use gymnasium.wrappers.TimeLimit, or DmcWorld(..., episode_frames=...)"
 )
 
 

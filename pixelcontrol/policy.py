@@ -109,9 +109,12 @@ class Policy:
         """Say what whoever controls a body with these actions must know of them and of the observations."""
         loop = self.config.loop
         stack = f"the last {loop.frame_stack} images, oldest first, the first one of an episode repeated"
-        planes = "red, green, blue" + (f", distance (255 at {loop.depth:g} m)" if loop.depth else "")
-        cameras = self.image_shape[0] // (4 if loop.depth else 3)
-        each = "" if cameras == 1 else f" for each of {cameras} cameras"
+        if find_task(self.config.task).source == "factory":
+            planes, each = f"the {self.image_shape[0]} that {self.config.task} gave in training", ""
+        else:
+            planes = "red, green, blue" + (f", distance (255 at {loop.depth:g} m)" if loop.depth else "")
+            cameras = self.image_shape[0] // (4 if loop.depth else 3)
+            each = "" if cameras == 1 else f" for each of {cameras} cameras"
         return (
             f"observations are {stack if loop.frame_stack > 1 else 'single images'}; the planes of an image are "
             f"{planes}{each}; actions are in [-1, 1], from "

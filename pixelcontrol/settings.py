@@ -11,6 +11,7 @@ import difflib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import field
+from types import UnionType
 from typing import Any
 
 
@@ -63,6 +64,8 @@ def check(settings: Any) -> None:
             raise ValueError(
                 f"{item.name} is {value!r}, but must be a tuple, such as {item.default or (value,)}"
             )
+        for part in value if isinstance(value, tuple) else (value,):
+            _check_type(item, part)
         if choices and value not in choices:
             raise ValueError(unknown(flag(item.name), value, choices))
         for number in value if isinstance(value, tuple) else (value,):
@@ -75,6 +78,30 @@ def check(settings: Any) -> None:
                     if bound is not None
                 )
                 raise ValueError(f"{flag(item.name)} is {spell(value)}, but must be {bounds}")
+
+
+_TYPES: dict[type, tuple[type | UnionType, str]] = {
+    bool: (bool, "True or False"),
+    int: (int, "a whole number"),
+    float: (int | float, "a number"),
+    str: (str, "a string"),
+}
+
+
+def _check_type(item: dataclasses.Field[Any], value: Any) -> None:
+    """Refuse what the command line would not have made, such as 2.5 for a count.
+
+    Raises:
+        ValueError: names the value and what it must be.
+    """
+    usual = item.default
+    if isinstance(usual, tuple):
+        usual = usual[0] if usual else ""
+    if type(usual) not in _TYPES:  # an own agent's
+        return
+    allowed, words = _TYPES[type(usual)]
+    if not isinstance(value, allowed) or isinstance(value, bool) != isinstance(usual, bool):
+        raise ValueError(f"{item.name} is {value!r}, but must be {words}")
 
 
 def unknown(what: str, value: object, allowed: Iterable[str]) -> str:

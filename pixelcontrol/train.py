@@ -44,6 +44,7 @@ from pixelcontrol.checkpoint import CheckpointError, CheckpointNotSaved, Checkpo
 from pixelcontrol.config import (
     Config,
     agent_kind,
+    changed_settings,
     lengthen,
     read_config,
     reserve_bytes,
@@ -59,7 +60,7 @@ from pixelcontrol.experiments.statistics import dead_seeds
 from pixelcontrol.learner import Learner
 from pixelcontrol.logger import CsvLog, EventLog, Progress, clock, write_video
 from pixelcontrol.replay import ring_rows
-from pixelcontrol.rundir import RunLock, write_json
+from pixelcontrol.rundir import RunLock, read_json, write_json
 from pixelcontrol.settings import flag
 from pixelcontrol.types import Agent, Replay, TimeStep
 
@@ -187,7 +188,9 @@ class Run:
         self.board = EventLog(run_dir / "tensorboard", self.frame)
         self.best = Checkpoints(run_dir / "best")
         self.best_return = -math.inf
-        if resume and self.best.exist():
+        if not state:  # what a run left here that was killed before its first save
+            shutil.rmtree(self.best.directory, ignore_errors=True)
+        elif self.best.exist():
             self._recall_best()
 
     @property
@@ -297,8 +300,14 @@ class Run:
         """Make updates: each in its turn of the agent's cycle, or all of them the same."""
         for _ in range(updates):
             whose = self.counters.update if turn is None else turn
+            metrics = self.learner.update(self.counters.agent_step, whose)
+            if unlisted := metrics.keys() - {*self.agent.metric_names}:
+                raise ValueError(
+                    f"{self.config.agent} returns the metrics {', '.join(sorted(unlisted))}, for which train.csv "
+                    "has no column: add them to its `metric_names`"
+                )
             # an update that leaves out a network leaves that network's last metrics as they were
-            self.metrics |= self.learner.update(self.counters.agent_step, whose)
+            self.metrics |= metrics
             self.counters.update += 1
 
     def _heed_signal(self) -> None:
@@ -402,8 +411,7 @@ class Run:
             f"frame {self.frame:>11,}  eval return {mean:7.1f} +- {std:.1f} over {loop.eval_episodes} episodes"
         )
         if mean > self.best_return:
-            self.best_return = mean
-            self._warn_if_not_saved(self._keep_as_best)
+            self._warn_if_not_saved(lambda: self._keep_as_best(mean))
         published = published_at("drqv2", self.config.task, self.frame)
         if published and dead_seeds(np.array([mean]), published.mean):
             self.progress.say(
@@ -420,17 +428,18 @@ class Run:
             )
         self.pictures = self.artist.submit(self._draw, outcome.video)
 
-    def _keep_as_best(self) -> None:
+    def _keep_as_best(self, episode_return: float) -> None:
         """Save what was learned so far as a run of its own, with which one can do all but to resume it."""
         folder = self.run_dir / "best"
         folder.mkdir(exist_ok=True)
-        shutil.copyfile(self.run_dir / "config.json", folder / "config.json")
+        write_json(folder / "config.json", read_json(self.run_dir / "config.json"))
         state = {
             "counters": dataclasses.asdict(self.counters),
             "agent": learned(self.agent.state_dict()),
-            "episode_return": self.best_return,
+            "episode_return": episode_return,
         }
-        self.best.begin_save(world_shapes(self.env) | state, None)
+        self.best.save(world_shapes(self.env) | state, None)
+        self.best_return = episode_return
 
     def _recall_best(self) -> None:
         try:
@@ -588,7 +597,6 @@ class Run:
         """End the worker processes and close the files, once a save under way is finished."""
         try:
             self._warn_if_not_saved(self.checkpoints.finish_save)
-            self._warn_if_not_saved(self.best.finish_save)
             self._finish_pictures()
         finally:
             self.artist.shutdown()
@@ -607,11 +615,13 @@ def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Mapping[str,
         shapes: of this run's worlds, see `world_shapes`.
 
     Raises:
-        ValueError: there is no such run, or its networks are others.
-        CheckpointError: it has no usable checkpoint, or is of worlds of other shapes.
+        ValueError: there is no such run, it has no usable checkpoint, or its worlds or networks are others.
     """
     before = read_config(run_dir)
-    state = Checkpoints(run_dir).load(expected=shapes)
+    try:
+        state = Checkpoints(run_dir).load(expected=shapes)
+    except CheckpointError as error:
+        raise ValueError(f"--start-from is {run_dir}: {error}") from error
     try:
         agent.load_state_dict(agent.state_dict() | learned(state["agent"]))
     except (RuntimeError, KeyError, ValueError) as error:
@@ -724,6 +734,8 @@ def write_config(config: Config, run_dir: Path, hardware: Hardware, renderer: st
         "envs": hardware.envs,
         # with what "auto" came to, so that a run that is resumed on another machine stays the run it was
         "settings": config.flat() | {"envs": hardware.envs, "precision": hardware.precision},
+        # for whoever reads this where a user's own agent, and so its presets, is not at hand
+        "changed": changed_settings(config),
         "versions": machine.versions(),
         "commit": machine.commit(),
         "machine": machine.describe(hardware.device),

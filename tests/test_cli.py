@@ -122,6 +122,54 @@ def test_a_run_may_see_through_two_cameras_and_their_distances(tmp_path: Path) -
     assert main(["play", run, "--video", str(tmp_path / "film.gif")]) == 0
 
 
+OWN_AGENT = """
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pixelcontrol.agents.drqv2 import PRESETS, DrQV2, DrQV2Settings
+from pixelcontrol.config import AgentKind
+from pixelcontrol.settings import setting
+
+
+@dataclass(frozen=True)
+class Settings(DrQV2Settings):
+    gain: float = setting(1.0, "of its own", "ours")
+    mood: Literal["calm", "wild"] = setting("calm", "of its own", "ours", choices=("calm", "wild"))
+
+
+@dataclass(frozen=True)
+class OddSettings(DrQV2Settings):
+    gain: complex = setting(1j, "of its own", "ours")
+
+
+KIND = AgentKind(DrQV2, Settings, PRESETS)
+ODD = AgentKind(DrQV2, OddSettings, PRESETS)
+"""
+
+
+def test_settings_of_an_own_agent_are_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "agent_with_settings.py").write_text(OWN_AGENT)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = "agent_with_settings:KIND"
+    sweep = f"sweep --tasks toy_reach --agents drqv2:quick {own}:quick --dry-run --out {tmp_path / 'runs'}"
+    with pytest.raises(SystemExit):
+        main(["train", "--agent", own, "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "--gain X of its own (default: 1.0; ours)" in printed
+    assert "--mood calm|wild" in printed
+    # DrQ-v2, in the same sweep, has no such setting
+    assert main([*sweep.split(), "--gain", "2"]) == 2
+    assert "setting 'gain' is unknown" in capsys.readouterr().err
+    assert main([*sweep.replace("drqv2:quick", "").split(), "--gain", "2", "--mood", "wild"]) == 0
+    assert main(["train", "toy_reach", "--agent", "agent_with_settings:ODD"]) == 2
+    assert (
+        "setting 'gain' of an agent is declared as complex, and must be one of int" in capsys.readouterr().err
+    )
+
+
 def test_a_run_is_not_overwritten(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TINY_RUN, "--out", str(run_dir)]) == 2
     assert "already holds a run" in capsys.readouterr().err

@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from pixelcontrol.config import AGENTS, LoopSettings, read_config, reserve_bytes, resolve, setting_fields
+from pixelcontrol.config import (
+    AGENTS,
+    LoopSettings,
+    read_config,
+    reserve_bytes,
+    resolve,
+    setting_fields,
+    split_agent,
+    stored_changes,
+)
 from pixelcontrol.envs.tasks import PAPER_TASKS
 from pixelcontrol.settings import check, setting
 from pixelcontrol.storage import RESERVE_BYTES
@@ -221,3 +230,54 @@ def test_one_number_where_a_tuple_belongs_is_named() -> None:
     check(Sizes((3,)))
     with pytest.raises(ValueError, match=r"conv_strides is 3, but must be a tuple, such as \(2, 1\)"):
         check(Sizes(3))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"count": 2.5}, "count is 2.5, but must be a whole number"),
+        ({"count": True}, "count is True, but must be a whole number"),
+        ({"count": "8"}, "count is '8', but must be a whole number"),
+        ({"sizes": (84.0,)}, "sizes is 84.0, but must be a whole number"),
+        ({"share": "high"}, "share is 'high', but must be a number"),
+        ({"switch": 1}, "switch is 1, but must be True or False"),
+        ({"folder": Path("runs/walk")}, "folder is .*, but must be a string"),
+        ({"names": (0,)}, "names is 0, but must be a string"),
+    ],
+)
+def test_from_python_a_value_of_another_type_is_named(given: dict[str, Any], words: str) -> None:
+    @dataclasses.dataclass
+    class Settings:
+        count: Any = setting(3, "a count", "here", low=1)
+        sizes: Any = setting((84,), "sizes", "here", low=1)
+        share: Any = setting(0.5, "a share", "here", low=0.0)
+        switch: Any = setting(False, "a switch", "here")
+        folder: Any = setting("", "a folder", "here")
+        names: Any = setting((), "names", "here")
+        odd: Any = setting(None, "of a type that only its owner knows", "here")
+
+    check(Settings(share=1, names=("back",), odd=3.0))
+    with pytest.raises(ValueError, match=words):
+        check(Settings(**given))
+
+
+def test_settings_of_a_stored_run_are_compared_with_its_presets_or_else_as_they_were_then() -> None:
+    run = {"task": "cheetah_run", "agent": "drqv2", "preset": "paper"}
+    assert stored_changes(run | {"settings": {"n_step": 1, "envs": 16}, "changed": {}}) == {"n_step": 1}
+    assert stored_changes(run | {"settings": {"image_size": 84}}) == {}  # as it was stored once
+    gone = run | {"agent": "no_such_module:KIND", "settings": {"gain": 2.0, "envs": 16}}
+    assert stored_changes(gone | {"changed": {"conv_strides": [2, 2]}}) == {"conv_strides": (2, 2)}
+    assert stored_changes(gone) == stored_changes({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("word", "agent", "preset"),
+    [
+        ("drq", "drq", "paper"),
+        ("drqv2:quick", "drqv2", "quick"),
+        ("mine:KIND", "mine:KIND", "paper"),
+        ("my.agents:KIND:quick", "my.agents:KIND", "quick"),
+    ],
+)
+def test_agent_and_preset_of_a_word(word: str, agent: str, preset: str) -> None:
+    assert split_agent(word) == (agent, preset)

@@ -85,13 +85,18 @@ def test_what_has_another_shape_than_what_was_learned_from_is_refused(
         pixelcontrol.load(run_dir).episode()(np.zeros((3, 24, 24), np.uint8), sensed)
 
 
+def test_planes_of_an_own_world_are_not_given_names(sensing_dir: Path) -> None:
+    described = pixelcontrol.load(sensing_dir).description()
+    assert "the planes of an image are the 3 that sensing:make_world gave in training; actions" in described
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
         (["eval"], "'proprio_dim': 4}, and sensing:make_bare_world now has {"),
         (
             ["train", "--frames", "80", "--resume"],
-            "it was saved with proprio_dim 4, and here it is 0; use the world",
+            "it was saved with proprio_dim 4, and here it is 0; give the task",
         ),
     ],
     ids=["eval", "resume"],

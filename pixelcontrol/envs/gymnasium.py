@@ -106,7 +106,7 @@ class GymnasiumWorld:
             payload_shape=(3 * max(1, len(self._images)), *self._image_size),
             payload_dtype="uint8",
             action_repeat=self._action_repeat,
-            episode_frames=self._env.spec.max_episode_steps if self._env.spec else None,
+            episode_frames=_time_limit(self._env),
             repeats=self._repeats,
             proprio_dim=self._proprio_dim,
         )
@@ -163,6 +163,14 @@ class GymnasiumWorld:
     def close(self) -> None:
         """See `pixelcontrol.types.World`."""
         self._env.close()
+
+
+def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
+    """Return after how many frames an environment cuts its episodes off, if it says so."""
+    if env.spec is not None:
+        return env.spec.max_episode_steps
+    # that of an environment made without `gymnasium.make`, which has no spec
+    return env.get_wrapper_attr("_max_episode_steps") if env.has_wrapper_attr("_max_episode_steps") else None
 
 
 def _is_picture(space: gymnasium.Space[Any] | None) -> bool:

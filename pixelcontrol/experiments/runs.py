@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelcontrol.config import changed_settings
+from pixelcontrol.config import stored_changes
 from pixelcontrol.rundir import read_json
 from pixelcontrol.settings import spell
 
@@ -192,7 +192,7 @@ def _runs_in(file: Path) -> Iterator[Run]:
         warnings.warn(f"{file}: no evaluation yet", stacklevel=2)
 
     own = "".join(
-        f" {name}={spell(value)}" for name, value in changed_settings(_config_beside(file) or {}).items()
+        f" {name}={spell(value)}" for name, value in stored_changes(_config_beside(file) or {}).items()
     )
 
     def identity(row: dict[str, str]) -> tuple[str, str, int]:

@@ -36,7 +36,7 @@ from rich.live import Live
 from rich.table import Table
 
 from pixelcontrol.checkpoint import Checkpoints
-from pixelcontrol.config import AGENTS, reserve_bytes, resolve, transitions_kept
+from pixelcontrol.config import reserve_bytes, resolve, split_agent, transitions_kept
 from pixelcontrol.envs.tasks import PAPER_TASKS, channel_count, find_task
 from pixelcontrol.errors import Interrupted
 from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND
@@ -146,11 +146,7 @@ def plan(
     settings = tuple(word for name in sorted(overrides) for word in (flag(name), spell(overrides[name])))
     words: dict[tuple[str, str], str] = {}  # "drqv2" and "drqv2:paper" are one
     for word in agents:
-        # a user's own agent has a colon in its name
-        parts = word.split(":")
-        names = 1 if parts[0] in AGENTS else 2
-        agent, preset = ":".join(parts[:names]), ":".join(parts[names:])
-        words.setdefault((agent, preset or "paper"), word)
+        words.setdefault(split_agent(word), word)
     jobs = []
     for seed, task, ((agent, preset), word) in product(seeds, tasks, words.items()):
         config = resolve(task, agent, preset, seed, **overrides)

@@ -78,6 +78,7 @@ def test_time_limit_is_known_where_gymnasium_knows_it():
     assert GymnasiumWorld(Slider(), (40, 30)).spec.episode_frames is None
     pendulum = gymnasium.make("Pendulum-v1", render_mode="rgb_array")
     assert GymnasiumWorld(pendulum, (40, 30), 2).spec.episode_frames == 200
+    assert GymnasiumWorld(gymnasium.wrappers.TimeLimit(Slider(), 7), (40, 30)).spec.episode_frames == 7
 
 
 def test_environments_without_images_or_continuous_actions_are_refused():
