@@ -236,6 +236,7 @@ def test_an_exported_policy_acts_alike_without_this_package(run_dir: Path, tmp_p
     policy = pixelcontrol.load(run_dir)
     for batch, action in zip(batches, torch.load(batches_file), strict=True):
         assert np.allclose(action.numpy(), policy(batch.numpy()), atol=1e-6)
+    assert "the planes of an image are red, green, blue; actions are in [-1, 1]" in policy.description()
 
 
 def test_a_policy_learned_on_a_gpu_acts_here(run_dir: Path, tmp_path: Path) -> None:
