@@ -322,8 +322,8 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], axis: Axis, colours: Mappi
     """Mean and 95 % band of each agent over its thin single seeds; that of two would hide all else."""
     for curve in curves:
         x, colour = getattr(curve, axis), colours[curve.agent]
-        if curve.task != "average":
-            axes.plot(x, curve.returns.T, color=colour, alpha=0.25, linewidth=0.6)
+        for run in curve.runs:
+            axes.plot(getattr(run, axis), run.episode_return, color=colour, alpha=0.4, linewidth=0.7)
         if len(curve.returns) >= FEWEST_SEEDS:
             axes.fill_between(x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
         axes.plot(x, curve.mean, color=colour, linewidth=1.8)

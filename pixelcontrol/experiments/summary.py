@@ -30,6 +30,7 @@ class Curve:
         low: (points,) float64, lower end of the 95 % interval; NaN where there is one seed.
         high: (points,) float64, upper end.
         returns: (runs, points) float64, what was averaged.
+        runs: each from its own beginning to its own end; none of a mean over tasks.
     """
 
     agent: str
@@ -40,6 +41,7 @@ class Curve:
     low: np.ndarray
     high: np.ndarray
     returns: np.ndarray
+    runs: Sequence[Run] = ()
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def task_curves(runs: Sequence[Run]) -> list[Curve]:
     for (agent, task), group in groups(runs).items():
         frame, hour, returns = align(group)
         mean, low, high = mean_interval(returns)
-        curves.append(Curve(agent, task, frame, hour.mean(axis=0), mean, low, high, returns))
+        curves.append(Curve(agent, task, frame, hour.mean(axis=0), mean, low, high, returns, group))
     return curves
 
 

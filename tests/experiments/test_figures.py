@@ -3,7 +3,9 @@
 import csv
 
 import pytest
+from matplotlib.figure import Figure
 
+from pixelcontrol.experiments import figures
 from pixelcontrol.experiments.figures import AGENT_COLOURS, agent_colours, cited, run_curve, write_figures
 from pixelcontrol.experiments.runs import read_runs
 from pixelcontrol.experiments.summary import task_curves
@@ -39,8 +41,8 @@ def comparison(write_run):
 def test_every_figure_comes_as_picture_drawing_and_numbers(comparison, tmp_path):
     written = write_figures([comparison], tmp_path / "out")
     names = {path.name for path in written}
-    figures = ("curves_frames", "curves_hours", "average", "statistics")
-    assert names == {f"{name}.{kind}" for name in figures for kind in ("png", "svg", "csv")} | {"scores.csv"}
+    stems = ("curves_frames", "curves_hours", "average", "statistics")
+    assert names == {f"{name}.{kind}" for name in stems for kind in ("png", "svg", "csv")} | {"scores.csv"}
     assert all(path.stat().st_size > 0 for path in written)
 
 
@@ -113,6 +115,16 @@ def test_one_seed_is_drawn_without_an_interval(write_run, tmp_path):
     write_figures([write_run()], tmp_path / "out")
     last = numbers(tmp_path / "out" / "curves_frames.csv")[-1]
     assert (last["mean"], last["low"], last["high"]) == ("200", "", "")
+
+
+def test_a_mean_ends_with_its_shortest_run_and_each_run_at_its_own_end(write_run):
+    write_run(seed=0, returns=[0.0, 100.0])
+    runs = read_runs([write_run(seed=1, returns=[0.0, 50.0, 300.0]).parent])
+    axes = Figure().subplots()
+    figures._draw_curves(axes, task_curves(runs), "frame", {"drqv2": "blue"})
+    drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()]
+    mean = ([0, 10_000], [0.0, 75.0])
+    assert drawn == [([0, 10_000], [0.0, 100.0]), ([0, 10_000, 20_000], [0.0, 50.0, 300.0]), mean]
 
 
 def test_the_ablation_has_its_own_figure(write_run, tmp_path):
