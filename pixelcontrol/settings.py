@@ -64,11 +64,12 @@ def check(settings: Any) -> None:
             raise ValueError(
                 f"{item.name} is {value!r}, but must be a tuple, such as {item.default or (value,)}"
             )
-        for part in value if isinstance(value, tuple) else (value,):
+        parts = value if isinstance(value, tuple) else (value,)
+        for part in parts:
             _check_type(item, part)
         if choices and value not in choices:
             raise ValueError(unknown(flag(item.name), value, choices))
-        for number in value if isinstance(value, tuple) else (value,):
+        for number in parts:
             if isinstance(number, float) and not math.isfinite(number):
                 raise ValueError(f"{flag(item.name)} is {number}, but must be finite")
             if (low is not None and not number >= low) or (high is not None and not number <= high):
