@@ -31,9 +31,16 @@ class NoOpenGL(RunError):
 
 
 def without_opengl() -> None:
-    """Let dm_control load where no GL library is: physics works, `physics.render` does not."""
+    """Let dm_control load where no GL library is: physics works, `physics.render` does not.
+
+    `quadruped_escape` asks at each start for the OpenGL contexts that are to have its new terrain: there are none.
+    """
     if "dm_control" not in sys.modules:
         os.environ["MUJOCO_GL"] = "disabled"
+    if os.environ.get("MUJOCO_GL") == "disabled":
+        from dm_control import mujoco
+
+        mujoco.Physics.contexts = None
 
 
 def choose_opengl() -> str:

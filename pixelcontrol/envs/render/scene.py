@@ -89,7 +89,8 @@ class Scene:
         depth: see `__init__`.
         payload_shape: (cameras, length of a row), of the float32 rows that `pack` writes.
         max_geoms: how many geoms a row has room for.
-        fields: int32 (height fields, 3): rows, columns, where in a row its heights begin, in metres, row by row.
+        fields: int32 (height fields, 3): rows, columns, where in a row its heights begin, in metres, row by row;
+            no rows where no geom has it.
         materials, lights, textures, meshes, planes: what never changes; see the classes above. A texture is
             (is it a cube, uint8 (faces, height, width, 3)); planes are float32 (planes, 3) sizes.
         plane_repeat: float32 (planes, 2), the `repeat` of each plane's material.
@@ -127,6 +128,8 @@ class Scene:
         self.lights = _lights(scene)
         row = 1 + CAMERA_SIZE + LIGHT_SIZE * len(self.lights.shadow) + GEOM_SIZE * self.max_geoms
         grids = np.stack([model.hfield_nrow, model.hfield_ncol], axis=1)
+        shown = model.geom_dataid[model.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD]
+        grids[~np.isin(np.arange(model.nhfield), shown)] = 0  # the quadruped's terrain, where its floor is flat
         ends = row + np.cumsum(grids.prod(axis=1))
         self.fields = np.column_stack([grids, ends - grids.prod(axis=1)]).astype(np.int32)
         self.payload_shape = (len(self._cameras), int(ends[-1]) if len(ends) else row)
@@ -183,6 +186,8 @@ class Scene:
 
         model = snapshot.model
         for i, (rows, columns, start) in enumerate(self.fields):
+            if rows == 0:
+                continue
             first, heights = model.hfield_adr[i], out[start : start + rows * columns]
             np.multiply(
                 model.hfield_data[first : first + rows * columns], model.hfield_size[i, 2], out=heights

@@ -71,6 +71,17 @@ def test_what_an_episode_changes_in_the_model_is_in_the_row():
     assert (np.isclose(target[:, 19:22], [0.1, 0.2, 0.3]).all(axis=1) & np.isclose(target[:, 4], 0.123)).any()
 
 
+def test_heights_travel_where_terrain_is_shown_alone():
+    lengths = {}
+    for task in ("run", "escape"):
+        environment = load("quadruped", task)
+        scene = Scene(environment.physics, 2)
+        lengths[task] = len(pack(scene, environment.physics))
+        assert scene.fields[:, :2].tolist() == ([[0, 0]] if task == "run" else [[201, 201]])
+    assert lengths["run"] < 1_000
+    assert lengths["escape"] > 201 * 201
+
+
 def test_sites_and_tendons_are_geoms():
     environment = load("ball_in_cup", "catch")
     scene = Scene(environment.physics, 0)
