@@ -328,7 +328,8 @@ def bench_seeds(config: Config) -> None:
             agents = [f"{config.agent}:{config.preset}"]
             jobs = plan([config.task], agents, range(1, count + 1), Path(folder), overrides)
             if failed := run_all(jobs, ThisMachine(count)):
-                raise RunError(f"{len(failed)} of {count} runs failed; lower --replay-capacity or --envs")
+                words = (failed[0].directory / "output.log").read_text().splitlines()
+                raise RunError(f"{len(failed)} of {count} runs failed: {' '.join(words[-1:])}")
             rates = [_learning_speed(job.directory / "eval.csv", config.loop.seed_frames) for job in jobs]
         print(f"seeds   {count}: {sum(rates):.1f} frames/s together, {np.mean(rates):.1f} each", flush=True)
 

@@ -225,7 +225,7 @@ class Checkpoints:
                         raise CheckpointError(
                             self.directory,
                             f"it was saved with {name} {saved}, and here it is {value}",
-                            "give the task, --image-size, --camera and --depth that it was saved with",
+                            "let the worlds be as they were, by task, --image-size, --camera, --depth or code",
                         )
                 if replay is not None and content["replay"] is not None:
                     self._restore(replay, content, manifest)
@@ -239,9 +239,7 @@ class Checkpoints:
             self._images = () if replay is None else manifest.images
             return content["state"]
         if damages:
-            remedy = (
-                "copy whole files back, or, where only images are damaged, resume without the kept replay"
-            )
+            remedy = "copy whole files back, or, where only images are damaged, resume with --keep-replay no"
             raise CheckpointError(self.directory, "; ".join(damages), remedy)
         raise CheckpointError(
             self.directory, "no checkpoint here", "name the directory of a run that saved one"

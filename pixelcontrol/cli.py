@@ -514,7 +514,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"pixelcontrol {arguments[0]}: {error}", file=sys.stderr)
         return 2
-    except (RunError, FloatingPointError, OSError) as error:
+    except (RunError, OSError) as error:
         print(f"pixelcontrol {arguments[0]}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -274,7 +274,8 @@ def read_config(run_dir: Path) -> Config:
     values = _values(stored["settings"])
     if strange := sorted(set(values) ^ set(fields)):
         raise ValueError(
-            f"the settings {', '.join(strange)} of {path} do not match this version of pixelcontrol"
+            f"the settings {', '.join(strange)} of {path} do not match this version of pixelcontrol; use that of "
+            f"commit {stored.get('commit', 'unknown')}"
         )
     config = _config(stored["task"], agent, stored["preset"], stored["seed"], values)
     _check(config)

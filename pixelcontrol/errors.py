@@ -6,6 +6,11 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """What asks a run to save and end: Ctrl-C, a scheduler or `kill`, a closed terminal, SLURM's --signal=USR1@60."""
 
 
+def heeded_signals() -> list[signal.Signals]:
+    """Return those of `STOP_SIGNALS` that this process does not ignore, as one under nohup does SIGHUP."""
+    return [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+
+
 class RunError(Exception):
     """A run cannot go on; the message says why and what to do."""
 

@@ -27,6 +27,7 @@ from pixelcontrol.config import Config, read_config
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.tasks import find_task
 from pixelcontrol.evaluate import ENDLESS, MEMORY_SEED, Evaluation, evaluate
+from pixelcontrol.memory import FrameStack
 from pixelcontrol.types import Agent, Observation, TimeStep
 
 MAX_WORLDS = 10
@@ -121,6 +122,11 @@ class Policy:
             f"each control's least to its greatest, held for {loop.action_repeat} frames"
         )
 
+    @property
+    def _remembers(self) -> bool:
+        """Whether the agent acts on more than the last images."""
+        return not isinstance(self.agent.memory(torch.Generator()), FrameStack)
+
     def episode(self) -> Episode:
         """Return a function from the image of now to the best action, for one episode from its start."""
         return Episode(self)
@@ -135,7 +141,7 @@ class Policy:
         Raises:
             ValueError: this agent needs to see its episodes from the start, or learned from other shapes.
         """
-        if isinstance(self.agent, DreamerV2):
+        if self._remembers:
             raise ValueError(
                 f"{self.config.agent} remembers its episode, and cannot act on single observations; use "
                 "act = policy.episode(), then act(image) with each image"
@@ -206,6 +212,7 @@ class Policy:
 
         Raises:
             OSError: the file cannot be written.
+            ValueError: a user's agent has a memory of its own, of which nothing is known here.
         """
         # more than one: PyTorch would take a batch of 1 for a promise
         channels, height, width = self.image_shape
@@ -221,6 +228,11 @@ class Policy:
                 "last actions": torch.zeros(2, self.action_dim),
                 "memory (zeros at first; returned beside the actions)": self.agent.no_features(2),
             }
+        elif self._remembers:
+            raise ValueError(
+                f"{self.config.agent} has a memory of its own, which no exported program knows; act with "
+                "pixelcontrol.load and policy.episode()"
+            )
         batch = torch.export.Dim("batch")
         program = torch.export.export(
             module,

@@ -51,7 +51,7 @@ from pixelcontrol.config import (
     transitions_kept,
 )
 from pixelcontrol.envs.vector import WorkerError
-from pixelcontrol.errors import STOP_SIGNALS, Interrupted, RunError
+from pixelcontrol.errors import Interrupted, RunError, heeded_signals
 from pixelcontrol.evaluate import ENDLESS, evaluate
 from pixelcontrol.experiments.figures import run_curve
 from pixelcontrol.experiments.published import published_at
@@ -648,7 +648,7 @@ def train(config: Config, run_dir: Path | str, *, resume: bool = False) -> None:
         Interrupted: a signal came (see `errors.STOP_SIGNALS`); everything is saved.
         NotFinite: see `Run.train`.
         OutOfMemory: the last checkpoint is untouched.
-        WorkerError, FloatingPointError: a world failed beyond mending; everything is saved.
+        WorkerError: a world failed beyond mending; everything is saved.
         RunError: the directory is gone, or one of its tables was cut short.
         CheckpointNotSaved: the disk did not take the last checkpoint; the one before stands.
         CheckpointError, RunBusy: the directory holds no usable checkpoint, or another process trains in it.
@@ -688,13 +688,11 @@ def train(config: Config, run_dir: Path | str, *, resume: bool = False) -> None:
         # a collection holds up all threads, and libraries have half a million objects to look at
         gc.collect()
         gc.freeze()
-        # nohup has SIGHUP ignored
-        heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-        previous = {number: signal.signal(number, stop) for number in heeded}
+        previous = {number: signal.signal(number, stop) for number in heeded_signals()}
         try:
             run.train()
             run.finish()
-        except (Interrupted, WorkerError, FloatingPointError) as reason:
+        except (Interrupted, WorkerError) as reason:
             try:
                 run.save()
             except CheckpointNotSaved as error:

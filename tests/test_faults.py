@@ -357,7 +357,7 @@ def test_damaged_images_cost_the_replay_and_nothing_else(begun: Path) -> None:
         path.write_bytes(b"")
     refused = start(begun)
     assert refused.ended() == 1
-    assert "resume without the kept replay" in refused.printed()
+    assert "resume with --keep-replay no" in refused.printed()
     resumed = CommandLine("train", "--resume", begun, "--keep-replay=no", log=begun / "log")
     assert resumed.ended() == 0, resumed.printed()
     assert "refilling" in resumed.printed()

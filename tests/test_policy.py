@@ -91,7 +91,7 @@ def test_what_has_another_shape_than_what_was_learned_from_is_refused(
         (["eval"], "'proprio_dim': 4}, and sensing:make_bare_world now has {"),
         (
             ["train", "--frames", "80", "--resume"],
-            "it was saved with proprio_dim 4, and here it is 0; give the task",
+            "it was saved with proprio_dim 4, and here it is 0; let the worlds be as they were",
         ),
     ],
     ids=["eval", "resume"],
@@ -185,6 +185,18 @@ def test_an_agent_that_remembers_acts_on_what_it_saw(dreamer_dir: Path) -> None:
     with pytest.raises(ValueError, match=r"dreamerv2 remembers its episode.*policy.episode\(\)"):
         policy(image)
     assert policy.evaluate(2).returns.shape == (2,)
+
+
+def test_an_own_agent_with_an_own_memory_acts_in_episodes_alone(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = pixelcontrol.load(run_dir)
+    monkeypatch.setattr(policy.agent, "memory", lambda generator: object())
+    with pytest.raises(ValueError, match=r"remembers its episode.*policy.episode\(\)"):
+        policy(np.zeros((9, 84, 84), np.uint8))
+    with pytest.raises(ValueError, match="has a memory of its own, which no exported program knows"):
+        policy.export(tmp_path / "policy.pt2")
+    assert not (tmp_path / "policy.pt2").exists()
 
 
 def test_an_exported_dreamer_goes_on_from_its_memory(dreamer_dir: Path, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ MAX_FAULTS = 3
 
 
 class WorkerError(RunError):
-    """Worlds cannot be built or fail again and again; the message names them and holds the original traceback."""
+    """Worlds cannot be built, fail again and again or give NaN; the message names them and says how."""
 
 
 class PixelRenderer:
@@ -202,8 +202,8 @@ class VectorEnv:
         """Wait for the step begun by `send` and draw its images.
 
         Raises:
-            WorkerError: a worker failed again and again.
-            FloatingPointError: a world gave a reward, discount, payload or proprioception that is not finite.
+            WorkerError: a worker failed again and again, or a world gave a reward, discount, payload or
+                proprioception that is not finite.
         """
         if not self._awaited:
             raise RuntimeError("call send() before receive()")
@@ -383,7 +383,7 @@ class VectorEnv:
         if values.dtype.kind != "f" or np.isfinite(values).all():
             return
         i = int(np.argwhere(~np.isfinite(values))[0, 0])
-        raise FloatingPointError(f"{name} of {self._where(i)} is not finite: {values[i]}")
+        raise WorkerError(f"{name} of {self._where(i)} is not finite: {values[i]}; mend the world, and go on")
 
 
 class _Worker:

@@ -38,7 +38,7 @@ from rich.table import Table
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.config import reserve_bytes, resolve, split_agent, transitions_kept
 from pixelcontrol.envs.tasks import PAPER_TASKS, channel_count, find_task
-from pixelcontrol.errors import Interrupted
+from pixelcontrol.errors import Interrupted, heeded_signals
 from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND
 from pixelcontrol.experiments.runs import short_count
 from pixelcontrol.logger import clock
@@ -503,7 +503,7 @@ def run_all(
         received.append(number)
         signal.signal(number, signal.SIG_DFL)  # a second one ends the sweep at once, and its runs with it
 
-    previous = {number: signal.signal(number, note_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, note_signal) for number in heeded_signals()}
     try:
         with Live(refresh_per_second=2) as live:
             while (waiting or running) and not received:

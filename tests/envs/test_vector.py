@@ -424,9 +424,7 @@ def test_without_workers_what_a_world_raises_comes_out_as_it_is():
 def test_numbers_that_are_not_finite_are_refused(control, name):
     env = scripted(num_worlds=2)
     env.reset()
-    with pytest.raises(
-        FloatingPointError, match=rf"{name} of world 1 \(episode 0 with seed \d+, agent step 1\)"
-    ):
+    with pytest.raises(WorkerError, match=rf"{name} of world 1 \(episode 0 with seed \d+, agent step 1\)"):
         step(env, 0.0, control)
 
 

@@ -248,7 +248,7 @@ def test_a_killed_sweep_is_started_again_and_ends_the_same(tmp_path, undisturbed
 
 def test_a_signal_stops_the_sweep_and_its_runs(tmp_path):
     (tmp_path / "hold").touch()
-    before = signal.getsignal(signal.SIGINT)  # ignored where the tests run in the background of a script
+    before = signal.getsignal(signal.SIGUSR1)
 
     class Interrupting(ThisMachine):
         interrupted = False
@@ -256,13 +256,13 @@ def test_a_signal_stops_the_sweep_and_its_runs(tmp_path):
         def exit_status(self, handle):
             if not self.interrupted:
                 self.interrupted = True  # a second one would end this process
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGUSR1)  # as SLURM sends it before the end
             return super().exit_status(handle)
 
     with pytest.raises(Interrupted, match="start the same sweep again") as stop:
         run_all(four_runs(tmp_path), Interrupting(2), program=FAKE, poll_seconds=0.01)
-    assert stop.value.exit_status == 130
-    assert signal.getsignal(signal.SIGINT) is before
+    assert stop.value.exit_status == 128 + signal.SIGUSR1
+    assert signal.getsignal(signal.SIGUSR1) is before
 
 
 def test_progress_reads_whole_lines_only(tmp_path):

@@ -129,7 +129,9 @@ class Scene:
         row = 1 + CAMERA_SIZE + LIGHT_SIZE * len(self.lights.shadow) + GEOM_SIZE * self.max_geoms
         grids = np.stack([model.hfield_nrow, model.hfield_ncol], axis=1)
         shown = model.geom_dataid[model.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD]
-        grids[~np.isin(np.arange(model.nhfield), shown)] = 0  # the quadruped's terrain, where its floor is flat
+        grids[~np.isin(np.arange(model.nhfield), shown)] = (
+            0  # the quadruped's terrain, where its floor is flat
+        )
         ends = row + np.cumsum(grids.prod(axis=1))
         self.fields = np.column_stack([grids, ends - grids.prod(axis=1)]).astype(np.int32)
         self.payload_shape = (len(self._cameras), int(ends[-1]) if len(ends) else row)
