@@ -19,12 +19,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from shifted_pixels import shifted_pixels
-from torch import Tensor
+from torch import Tensor, nn
 
 from pixelcontrol import machine
 from pixelcontrol.augment import random_shift
 from pixelcontrol.bench import spread
-from pixelcontrol.networks import ConvEncoder, TwinCritic, mlp, rounded
+from pixelcontrol.networks import ConvEncoder, TwinCritic, Value, mlp, rounded
 
 SIDE, CHANNELS, FILTERS, FEATURES, TRUNK, HIDDEN, ACTIONS = 84, 9, 32, 39_200, 50, 1024, 6
 
@@ -55,30 +55,30 @@ class Place:
         return torch.randint(0, 256, shape, dtype=torch.uint8, device=self.device)
 
 
-def both_ways(function: Callable[..., Tensor], *leaves: Tensor) -> Form:
-    """Return a form that computes `function` of the leaves, and the gradient of each."""
-    gradient = torch.ones_like(function(*leaves))
-    return lambda: torch.autograd.grad(function(*leaves), leaves, gradient)
+def both_ways(function: Callable[..., Tensor], *inputs: Tensor) -> Form:
+    """Return a form that computes `function` of the inputs, and the gradient of each that wants one."""
+    gradient = torch.ones_like(function(*inputs))
+    leaves = [one for one in inputs if one.requires_grad]
+    return lambda: torch.autograd.grad(function(*inputs), leaves, gradient)
 
 
 def first_layer(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
-    """9 input channels are no multiple of 8, which tensor cores want."""
+    """9 input channels are no multiple of 8, which tensor cores want. Pixels have no gradient."""
     for channels in (CHANNELS, 12, 16):
-        yield f"{channels} channels", partial(convolution_form, place, channels, SIDE, 2, separate)
+        x = place.numbers(place.batch, channels, SIDE, SIDE).detach()
+        yield f"{channels} channels", partial(convolution_form, place, x, 2, separate)
 
 
 def second_layer(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
     """Bias and ReLU read and write the whole output once more each."""
     for name, function in {"separate": separate, "in place": in_place, "fused by cuDNN": fused}.items():
-        yield f"ReLU {name}", partial(convolution_form, place, FILTERS, 41, 1, function)
+        x = place.numbers(place.batch, FILTERS, 41, 41)
+        yield f"ReLU {name}", partial(convolution_form, place, x, 1, function)
 
 
-def convolution_form(
-    place: Place, channels: int, side: int, stride: int, function: Callable[..., Tensor]
-) -> Form:
-    x = place.numbers(place.batch, channels, side, side)
-    filters, bias = place.numbers(FILTERS, channels, 3, 3), place.numbers(FILTERS)
-    return both_ways(lambda *leaves: function(*leaves, stride), x, filters, bias)
+def convolution_form(place: Place, x: Tensor, stride: int, function: Callable[..., Tensor]) -> Form:
+    filters, bias = place.numbers(FILTERS, x.shape[1], 3, 3), place.numbers(FILTERS)
+    return both_ways(lambda *inputs: function(*inputs, stride), x, filters, bias)
 
 
 def separate(x: Tensor, filters: Tensor, bias: Tensor, stride: int) -> Tensor:
@@ -184,10 +184,12 @@ def casts(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
 
 
 def twins(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
-    """Two Q-functions of the same input."""
+    """Two Q-functions of the same input; their last layers are in float32."""
     x = place.numbers(place.batch, TRUNK + ACTIONS)
-    batched = TwinCritic(1, ACTIONS, TRUNK, HIDDEN).twins.to(place.device, place.dtype)
-    pair = [mlp(TRUNK + ACTIONS, HIDDEN, 1).to(place.device, place.dtype) for _ in range(2)]
+    batched = TwinCritic(1, ACTIONS, TRUNK, HIDDEN).twins
+    pair = [nn.Sequential(mlp(TRUNK + ACTIONS, HIDDEN, 1)[:-1], Value(HIDDEN)) for _ in range(2)]
+    for network in (batched, *pair):
+        network.to(place.device, place.dtype)[-1].float()
     weights = [*batched.parameters()], [weight for one in pair for weight in one.parameters()]
     yield "batched", lambda: both_ways(lambda *_: batched(x.expand(2, -1, -1)), x, *weights[0])
     yield "one by one", lambda: both_ways(lambda *_: torch.stack([one(x) for one in pair]), x, *weights[1])
@@ -276,7 +278,8 @@ def main() -> None:
             try:
                 times = milliseconds(make(), given.repeats, device)
             except (RuntimeError, AttributeError, torch._dynamo.exc.TorchDynamoException) as error:
-                print(f"{part:13s} {name:22s} {str(error).splitlines()[0][:80]}", flush=True)
+                cause = error.__context__ or error  # the end of a failed capture fails as well
+                print(f"{part:13s} {name:22s} {str(cause).splitlines()[0][:80]}", flush=True)
                 continue
             first = first or float(np.median(times))
             ratio = np.median(times) / first

@@ -12,7 +12,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 part=${1:?check, forms, speed or learn}
 shift
-export PYTHONUNBUFFERED=1
+export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 status=0
 try() {
   timeout "${LIMIT:-300}" "$@" || { echo "ended with status $?: $*"; status=1; }
@@ -21,8 +21,8 @@ bench() { try python3 -m pixelcontrol bench "$@"; }
 
 case $part in
 check)
-  # the captured update first: all else rests on it
-  try python3 -m pytest tests/test_learner.py
+  # the captured update first: all else rests on it, and one that fails spoils those behind it
+  try python3 -m pytest -x tests/test_learner.py
   # which compiles the kernels, in a minute and a half on one core
   LIMIT=${LIMIT:-600} try python3 -m pytest tests/test_storage.py tests/test_gpu.py
   try python3 -m pytest tests/test_train.py -k bit_for_bit

@@ -8,6 +8,7 @@ milliseconds do.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 import re
 import tempfile
@@ -46,6 +47,8 @@ from pixelcontrol.train import Run
 from pixelcontrol.types import Env, Replay, TimeStep
 
 WARM_UP = 5
+# Calls that are timed together on a GPU: a round of 16 worlds queues as many updates before it waits.
+QUEUED = 8
 EPISODE_ROWS = 500
 # Rows of so many worlds fill a replay of a million in half a minute.
 FILLING_WORLDS = 16
@@ -53,15 +56,17 @@ PLAIN = "plain"
 
 
 def measure(action: Callable[[], object], repeats: int, device: torch.device) -> np.ndarray:
-    """Return the milliseconds that each of `repeats` calls took, after a few that do not count."""
+    """Return the milliseconds of a call, `repeats` times, after a few that do not count."""
+    together = QUEUED if device.type == "cuda" else 1
     milliseconds = []
     for index in range(WARM_UP + repeats):
         started = time.perf_counter()
-        action()
+        for _ in range(together):
+            action()
         if device.type == "cuda":
             torch.cuda.synchronize()
         if index >= WARM_UP:
-            milliseconds.append((time.perf_counter() - started) * 1e3)
+            milliseconds.append((time.perf_counter() - started) * 1e3 / together)
     return np.array(milliseconds)
 
 
@@ -250,6 +255,9 @@ def bench_train(config: Config, hardware: Hardware) -> None:
     if hardware.device.type == "cuda":
         memory += f", {torch.cuda.max_memory_reserved() / 1e9:.2f} GB of GPU memory"
     print(f"train   {memory}", flush=True)
+    # that run is held by its wrappers, in cycles, and its memory with it
+    gc.collect()
+    torch.cuda.empty_cache()
     slow = dataclasses.replace(hardware, precision="fp32", envs=1, workers=1)
     fewer = dataclasses.replace(config.loop, frames=config.loop.frames // 10)
     plain, _ = _train(dataclasses.replace(config, loop=fewer), slow, plain=True)

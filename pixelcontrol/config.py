@@ -77,7 +77,7 @@ def agent_kind(name: str) -> AgentKind:
 # Settings of the loop that mean nothing to an agent that learns from sequences.
 OF_TRANSITIONS = {"frame_stack", "n_step", "discount"}
 # What a resume may choose anew: another machine's ways, and the run's end.
-MOVABLE = {"device", "precision", "workers", "keep_replay", "frames"}
+MOVABLE = {"device", "precision", "cuda_graph", "workers", "keep_replay", "frames"}
 # Where, how long and how often, not by what a run learns.
 INCIDENTAL = MOVABLE | {
     "envs", "renderer", "deterministic", "eval_every_frames", "eval_episodes", "save_every_frames"
@@ -104,6 +104,9 @@ class LoopSettings:
     )
     device: str = setting("auto", "where the agent learns", "ours", choices=DEVICES)
     precision: str = setting("auto", "of products; weights stay fp32", "ours", choices=PRECISIONS)
+    cuda_graph: bool = setting(
+        True, "on a GPU, record each update as one CUDA graph; otherwise it runs step by step, slower", "ours"
+    )
     deterministic: bool = setting(
         False, "on a GPU, compute the same bits at every run; slower (a CPU always does)", "ours"
     )
@@ -172,10 +175,12 @@ def transitions_kept(config: Config, num_worlds: int = 1) -> int:
 
 def reserve_bytes(config: Config) -> int:
     """Return what a run needs beside its replay, in bytes (see `storage.choose`)."""
+    loop = config.loop
     if agent_kind(config.agent).learns_from == "transitions":
-        return RESERVE_BYTES
+        height, width = loop.height_and_width
+        return max(RESERVE_BYTES, RESERVE_BYTES * loop.batch_size * height * width // (256 * 84 * 84))
     # what the images of a batch, and the steps imagined from them, leave for the gradients: 8.6 GB in the paper's
-    images = config.loop.batch_size * config.agent_settings.sequence_length
+    images = loop.batch_size * config.agent_settings.sequence_length
     return max(RESERVE_BYTES, images * config.agent_settings.conv_depth * 72_000)
 
 

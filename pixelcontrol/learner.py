@@ -7,11 +7,13 @@ on the host but the count of steps. The same update runs step by step on a CPU, 
 from __future__ import annotations
 
 import platform
+import warnings
 from collections import Counter
 
 import torch
 from torch import Tensor
 
+from pixelcontrol.errors import RunError
 from pixelcontrol.types import Agent, Replay
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
@@ -49,6 +51,10 @@ def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
     return wanted, "as set"
 
 
+class NotCaptured(RunError):
+    """A GPU could not record an update as a graph: it does something that a graph may not, such as to wait."""
+
+
 class Learner:
     """Updates one agent from one replay."""
 
@@ -73,6 +79,8 @@ class Learner:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
             # sums of many products, such as the trunks', stay float32 where they are split, as on a CPU
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+            # of the first updates, which are not captured
+            warnings.filterwarnings("ignore", ".*capturable=True can impair performance", UserWarning)
             # it may choose other algorithms at every start
             torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         # The step is read on the device, so that a captured update follows it.
@@ -91,6 +99,9 @@ class Learner:
         Args:
             agent_step: agent steps that the run has made.
             turn: which update of the agent's cycle it is, counted round and round.
+
+        Raises:
+            NotCaptured: this update cannot be recorded as a graph.
         """
         turn %= len(self.agent.update_cycle)
         self.agent_step.fill_(agent_step)
@@ -117,6 +128,15 @@ class Learner:
         graph = torch.cuda.CUDAGraph()
         for generator in (self.replay.generator, self.agent.generator):
             graph.register_generator_state(generator)
-        with torch.cuda.graph(graph):
-            metrics = self._update_once(turn)
+        try:
+            # other threads may go on as they like: one of them collects garbage
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                metrics = self._update_once(turn)
+        except RuntimeError as error:
+            # what it met; the end of a failed capture then fails too, in words for nobody
+            cause = error.__context__ or error
+            raise NotCaptured(
+                f"an update of {type(self.agent).__name__} cannot be recorded as a CUDA graph: {cause}; it may "
+                "neither wait for the GPU nor make tensors of Python numbers. --cuda-graph no runs it step by step"
+            ) from error
         return graph, metrics

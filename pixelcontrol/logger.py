@@ -1,4 +1,4 @@
-"""What a run says and writes while it goes: tidy CSVs, TensorBoard events, one live line, a video."""
+"""How a run says and writes what happens: tidy CSVs, TensorBoard events, one live line, a video."""
 
 from __future__ import annotations
 

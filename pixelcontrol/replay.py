@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int, Int32, Int64, UInt8
 from torch import Tensor
 
 from pixelcontrol.machine import random_stream, restore_generator, to_device
@@ -108,6 +108,19 @@ def _restore_lines(table: Tensor, kept: Tensor) -> None:
     table[: len(kept)].copy_(kept)
 
 
+def _gather(
+    images: UInt8[Tensor, "rows worlds channels height width"],
+    places: Int[Tensor, " n"],
+    device: torch.device,
+) -> UInt8[Tensor, "n channels height width"]:
+    """Return the images at `places`; from the host to a GPU by way of pinned memory, so that nobody waits."""
+    ring = images.flatten(0, 1)
+    if images.device.type == device.type:
+        return ring.index_select(0, places)
+    pinned = torch.empty((len(places), *ring.shape[1:]), dtype=torch.uint8, pin_memory=True)
+    return torch.index_select(ring, 0, places, out=pinned).to(device, non_blocking=True)
+
+
 class _Row(NamedTuple):
     """What later rows need to know of one: its observations, as places of images, and how the worlds got there."""
 
@@ -121,9 +134,9 @@ class _Row(NamedTuple):
 class TransitionReplay:
     """Stores rows and samples n-step transitions uniformly over all that are complete.
 
-    The table lives where the images were allocated (see `storage.allocate`). Sampling makes no decision on the
-    host, so it can be part of a captured CUDA graph; adding reads no device memory, so it never waits for updates
-    under way.
+    The table lives where the images were allocated (see `storage.allocate`). On a GPU sampling makes no decision
+    on the host, so it can be part of a captured CUDA graph, and adding reads no device memory, so it never waits
+    for updates under way. Where images lie in RAM or on disk, a GPU's batches are gathered on the host.
     """
 
     def __init__(
@@ -229,13 +242,10 @@ class TransitionReplay:
         line = self.starts.draw(batch_size)
         places = self.places.index_select(0, line).transpose(0, 1)
         newest = places[:, :, -1].flatten()
-        images, sensed, numbers = (
+        images = _gather(self.images, places.flatten(), self.device)
+        sensed, numbers = (
             part.to(self.device, non_blocking=True)
-            for part in (
-                self.images.flatten(0, 1).index_select(0, places.flatten()),
-                self.proprio.index_select(0, newest),
-                self.numbers.index_select(0, line),
-            )
+            for part in (self.proprio.index_select(0, newest), self.numbers.index_select(0, line))
         )
         # the images of a stack follow one another, and so do their channels
         stack, next_stack = images.view(2, batch_size, -1, *images.shape[-2:])
@@ -364,7 +374,7 @@ class SequenceReplay:
             )
         first = self.places.index_select(0, self.starts.draw(batch_size))
         places = ((first + self.onwards) % len(self.places)).flatten()
-        images = self.images.flatten(0, 1).index_select(0, places).to(self.device, non_blocking=True)
+        images = _gather(self.images, places, self.device)
         numbers = self.numbers.index_select(0, places).to(self.device, non_blocking=True)
         numbers = numbers.view(self.length, batch_size, -1)
         return Sequences(

@@ -16,7 +16,8 @@ import psutil
 import torch
 from torch import Tensor
 
-# What most runs need beside their replay: weights, batches and activations on a GPU; those or the workers in RAM.
+# What runs need beside their replay, where a batch is 256 stacks of 84x84: weights and activations on a GPU;
+# those or the workers in RAM.
 RESERVE_BYTES = 2 * 1024**3
 
 

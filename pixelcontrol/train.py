@@ -15,7 +15,6 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +23,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 
-from pixelcontrol import machine, storage
+from pixelcontrol import advice, machine, storage
+from pixelcontrol.best import BestPolicy
 from pixelcontrol.build import (
     EVAL_STREAM,
     TRAIN_STREAM,
@@ -43,7 +42,6 @@ from pixelcontrol.build import (
 from pixelcontrol.checkpoint import CheckpointError, CheckpointNotSaved, Checkpoints
 from pixelcontrol.config import (
     Config,
-    agent_kind,
     changed_settings,
     lengthen,
     read_config,
@@ -52,26 +50,18 @@ from pixelcontrol.config import (
 )
 from pixelcontrol.envs.vector import WorkerError
 from pixelcontrol.errors import Interrupted, RunError, heeded_signals
-from pixelcontrol.evaluate import ENDLESS, evaluate
-from pixelcontrol.experiments.figures import run_curve
-from pixelcontrol.experiments.published import published_at
-from pixelcontrol.experiments.runs import EVAL_COLUMNS
-from pixelcontrol.experiments.statistics import dead_seeds
+from pixelcontrol.evaluate import evaluate
+from pixelcontrol.journal import Journal
 from pixelcontrol.learner import Learner
-from pixelcontrol.logger import CsvLog, EventLog, Progress, clock, write_video
+from pixelcontrol.logger import Progress, clock
 from pixelcontrol.replay import ring_rows
-from pixelcontrol.rundir import RunLock, read_json, write_json
-from pixelcontrol.settings import flag
+from pixelcontrol.rundir import RunLock, write_json
 from pixelcontrol.types import Agent, Replay, TimeStep
 
 # How often losses go to TensorBoard and the live line, beside the rows of finished episodes.
 METRICS_EVERY_FRAMES = 1_000
 # Beside --save-every-frames, for machines that take hours for so many.
 SAVE_EVERY_SECONDS = 1_800.0
-
-IDENTITY = ("agent", "task", "seed")
-POSITION = ("frame", "agent_step", "update", "hour")
-TRAIN_COLUMNS = (*IDENTITY, *POSITION, "episode", "episode_return", "episode_frames", "frames_per_second")
 
 
 class OutOfMemory(RunError):
@@ -140,7 +130,8 @@ class Run:
         if loop.start_from and not goes_on:
             start_from(Path(loop.start_from), config, self.agent, world_shapes(self.env))
         self.progress.say(self._announcement())
-        self._warn_of_settings()
+        for warning in advice.on_settings(config, spec.episode_frames):
+            self.progress.say(f"  warning: {warning}")
         self.replay = self._build_replay()
         self.learner = Learner(
             self.agent,
@@ -149,7 +140,7 @@ class Run:
             precision=hardware.precision,
             device=hardware.device,
             # a resumed run makes a few updates before it records its graphs: bits must not depend on when
-            capture=not loop.deterministic,
+            capture=loop.cuda_graph and not loop.deterministic,
         )
         self.memory = self.agent.memory(self.agent.generator)
         self.counters = Counters(
@@ -161,11 +152,7 @@ class Run:
         )
         self.last = np.zeros(hardware.envs, dtype=bool)
         self.metrics: dict[str, torch.Tensor] = {}
-        self.artist = ThreadPoolExecutor(max_workers=1)
-        self.pictures: Future[None] | None = None
         self.signal: int | None = None
-        self.warned_of_short_episodes = False
-        self.commit = machine.commit()
         # A broken-off evaluation is made again from its start, so what is saved is the state from before it.
         self.eval_state = self.eval_env.state() if self.eval_env else None
         state = None
@@ -177,21 +164,21 @@ class Run:
                     "holds a policy and no run",
                     "begin a run with it: --start-from, without --resume",
                 )
-        sizes: Mapping[str, int] = state["log_bytes"] if state else {}
-        columns = (*TRAIN_COLUMNS, *self.agent.metric_names)
-        self.train_log = CsvLog(run_dir / "train.csv", columns, sizes.get("train"))
-        self.eval_log = CsvLog(run_dir / "eval.csv", EVAL_COLUMNS, sizes.get("eval"))
         if state:
             self._restore(state)
         elif resume:
             self.progress.say("  no checkpoint was saved yet: the run begins anew")
-        self.board = EventLog(run_dir / "tensorboard", self.frame)
-        self.best = Checkpoints(run_dir / "best")
-        self.best_return = -math.inf
-        if not state:  # what a run left here that was killed before its first save
-            shutil.rmtree(self.best.directory, ignore_errors=True)
-        elif self.best.exist():
-            self._recall_best()
+        self.journal = Journal(
+            config,
+            run_dir,
+            hardware,
+            self.env.renderer.name,
+            self.agent.metric_names,
+            self.progress,
+            frame=self.frame,
+            sizes=state["log_bytes"] if state else {},
+        )
+        self.best = BestPolicy(run_dir, self.progress.say, resumed=bool(state))
 
     @property
     def frame(self) -> int:
@@ -208,16 +195,6 @@ class Run:
             f"{min(h.workers, h.envs)} worker processes"
             + (f"; networks begin as in {c.loop.start_from}" if c.loop.start_from else "")
         )
-
-    def _warn_of_settings(self) -> None:
-        loop = self.config.loop
-        if loop.eval_episodes and self.env.spec.episode_frames is None:
-            self.progress.say(f"  warning: {ENDLESS.format(task=self.config.task)} or --eval-episodes 0")
-        if loop.frames <= loop.seed_frames:
-            self.progress.say(
-                f"  warning: nothing will be learned in {loop.frames:,} frames, since updates begin after "
-                f"{loop.seed_frames:,} (--seed-frames)"
-            )
 
     def _build_replay(self) -> Replay:
         config, loop, hardware = self.config, self.config.loop, self.hardware
@@ -271,7 +248,7 @@ class Run:
                 counters.agent_step += acting
                 self._take(step)
                 if self.frame // METRICS_EVERY_FRAMES > before // METRICS_EVERY_FRAMES:
-                    self._log_metrics()
+                    self.journal.metrics(self._position(), self._metrics_now())
             counters.seconds = time.monotonic() - started
             self.progress.frame(self.frame)
             if self.frame >= counters.next_save or counters.seconds >= saved_seconds + SAVE_EVERY_SECONDS:
@@ -287,7 +264,7 @@ class Run:
             CheckpointNotSaved: see `save`.
         """
         if self.eval_env is None:
-            self.pictures = self.artist.submit(self._draw)
+            self.journal.draw()
         elif self.frame > self.counters.evaluated_at:
             self._evaluate()
         self.save()
@@ -337,47 +314,27 @@ class Run:
             counters.episode_frames[world] += self.config.loop.action_repeat
             if step.last[world]:
                 counters.episode += 1
-                self._log_episode(counters.returns[world], counters.episode_frames[world], metrics)
+                self.journal.episode(
+                    self._position(),
+                    counters.episode,
+                    counters.returns[world],
+                    counters.episode_frames[world],
+                    metrics,
+                )
 
     def _metrics_now(self) -> dict[str, float]:
         """Wait for the newest update's metrics; there are none before the first."""
         values = torch.stack([*self.metrics.values()]).tolist() if self.metrics else []
         return dict(zip(self.metrics, values, strict=True))
 
-    def _log_metrics(self) -> None:
-        metrics = self._metrics_now()
-        speed = {"frames_per_second": self.progress.frames_per_second}
-        self.board.append({f"learn/{name}": value for name, value in (metrics | speed).items()}, self.frame)
-        self.progress.learned(metrics)
-
     def _position(self) -> dict[str, Any]:
         c = self.counters
         return {
-            "agent": self.config.agent, "task": self.config.task, "seed": self.config.seed,
             "frame": self.frame, "agent_step": c.agent_step, "update": c.update, "hour": c.seconds / 3600,
         }  # fmt: skip
 
-    def _log_episode(self, episode_return: float, episode_frames: int, metrics: dict[str, float]) -> None:
-        row = {
-            "episode": self.counters.episode,
-            "episode_return": episode_return,
-            "episode_frames": episode_frames,
-            "frames_per_second": self.progress.frames_per_second,
-        }
-        self.train_log.append(self._position() | row | metrics)
-        self.board.append({f"train/{name}": value for name, value in row.items()}, self.frame)
-        self.progress.episode(episode_return)
-        images = episode_frames // self.config.loop.action_repeat + 1
-        too_short = agent_kind(self.config.agent).learns_from == "sequences" and images < reach(self.config)
-        if too_short and not self.warned_of_short_episodes:
-            self.warned_of_short_episodes = True
-            self.progress.say(
-                f"warning: an episode had only {images} images; those with fewer than {reach(self.config)} are "
-                "never learned from: lower --sequence-length"
-            )
-
     def _evaluate(self) -> None:
-        """Evaluate, log, film, and draw the curve; training does not notice.
+        """Evaluate, and keep the policy if it is the best so far; training does not notice.
 
         An evaluation that is not due, as at the end of a run, leaves no other trace than that: a run that is
         made longer afterwards goes on as if it had been so long from the start.
@@ -388,81 +345,19 @@ class Run:
         loop = self.config.loop
         assert self.eval_env is not None
         self._refuse_broken_weights()
-        self._finish_pictures()
         outcome = evaluate(self.agent, self.eval_env, loop.eval_episodes, before_step=self._heed_signal)
         if self.frame >= self.counters.next_eval:
             self.eval_state = self.eval_env.state()
             self.counters.next_eval = (self.frame // loop.eval_every_frames + 1) * loop.eval_every_frames
         self.counters.evaluated_at = self.frame
-        mean, std = float(outcome.returns.mean()), float(outcome.returns.std())
-        row = {
-            "episode_return": mean,
-            "episode_return_std": std,
-            "episodes": loop.eval_episodes,
-            "preset": self.config.preset,
-            "renderer": self.env.renderer.name,
-            "precision": self.hardware.precision,
-            "envs": self.hardware.envs,
-            "commit": self.commit,
-        }
-        self.eval_log.append(self._position() | row)
-        self.board.append({"eval/episode_return": mean, "eval/episode_return_std": std}, self.frame)
-        self.progress.say(
-            f"frame {self.frame:>11,}  eval return {mean:7.1f} +- {std:.1f} over {loop.eval_episodes} episodes"
-        )
-        if mean > self.best_return:
-            self._warn_if_not_saved(lambda: self._keep_as_best(mean))
-        published = published_at("drqv2", self.config.task, self.frame)
-        if published and dead_seeds(np.array([mean]), published.mean):
-            self.progress.say(
-                f"warning: this seed looks dead: DrQ-v2 is published with {published.mean:.0f} at frame "
-                f"{published.frame:,}; some seeds recover, others never do"
-            )
-        if outcome.saturated:
-            penalised = self.config.flat().get("saturation_penalty", 1.0) > 0.0
-            remedy = f"a lower {self._learning_rates()}" if penalised else "--saturation-penalty 0.01"
-            self.progress.say(
-                "warning: every action of this evaluation was the same, at its bounds. Unless that is best here, "
-                "the actor is saturated: tanh has hardly a gradient there, so it comes back late or never. "
-                f"Begin anew with {remedy}"
-            )
-        self.pictures = self.artist.submit(self._draw, outcome.video)
-
-    def _keep_as_best(self, episode_return: float) -> None:
-        """Save what was learned so far as a run of its own, with which one can do all but to resume it."""
-        folder = self.run_dir / "best"
-        folder.mkdir(exist_ok=True)
-        write_json(folder / "config.json", read_json(self.run_dir / "config.json"))
-        state = {
-            "counters": dataclasses.asdict(self.counters),
-            "agent": learned(self.agent.state_dict()),
-            "episode_return": episode_return,
-        }
-        self.best.save(world_shapes(self.env) | state, None)
-        self.best_return = episode_return
-
-    def _recall_best(self) -> None:
-        try:
-            self.best_return = self.best.load()["episode_return"]
-        except CheckpointError as error:
-            self.progress.say(f"  warning: the best policy so far is lost: {error}")
-            shutil.rmtree(self.run_dir / "best")
-
-    def _draw(self, video: UInt8[np.ndarray, "images height width 3"] | None = None) -> None:
-        """Write film and curve; runs in a thread, since it takes as long as thousands of updates on a GPU."""
-        if video is not None:
-            write_video(self.run_dir / "eval.mp4", video)
-        run_curve(self.run_dir)
-        gc.collect()  # a figure is held by cycles: 1.5 MB more at every evaluation otherwise
-
-    def _finish_pictures(self) -> None:
-        """Wait for film and curve of the evaluation before."""
-        try:
-            if self.pictures is not None:
-                self.pictures.result()
-        except Exception as error:  # noqa: BLE001  no picture is worth a run
-            self.progress.say(f"warning: an evaluation's film or curve could not be written: {error}")
-        self.pictures = None
+        self.journal.evaluation(self._position(), outcome)
+        mean = float(outcome.returns.mean())
+        if mean > self.best.episode_return:
+            state = {
+                "counters": dataclasses.asdict(self.counters),
+                "agent": learned(self.agent.state_dict()),
+            }
+            self._warn_if_not_saved(lambda: self.best.keep(world_shapes(self.env) | state, mean))
 
     def _act(self) -> Callable[[], np.ndarray]:
         """Start choosing actions; calling the result waits for them, but not for work that is queued afterwards.
@@ -508,12 +403,9 @@ class Run:
         values = ", ".join(f"{name} {float(value):g}" for name, value in self.metrics.items())
         return NotFinite(
             f"learning broke down at update {self.counters.update} (frame {self.frame:,}): {values}; weights "
-            f"are in {evidence}, the last checkpoint is untouched; try a lower {self._learning_rates()}, or "
-            "--precision fp32"
+            f"are in {evidence}, the last checkpoint is untouched; try a lower "
+            f"{advice.learning_rates(self.config)}, or --precision fp32"
         )
-
-    def _learning_rates(self) -> str:
-        return " or ".join(flag(name) for name in self.config.flat() if name.endswith("learning_rate"))
 
     def save(self, wait: bool = True) -> None:
         """Write a checkpoint from which `_restore` continues as if nothing had happened.
@@ -536,7 +428,7 @@ class Run:
             "last": torch.from_numpy(self.last),
             "metrics": self.metrics,
             "threads": torch.get_num_threads(),
-            "log_bytes": {"train": self.train_log.size_bytes(), "eval": self.eval_log.size_bytes()},
+            "log_bytes": self.journal.sizes(),
             "versions": machine.versions(),
         }
         replay = self.replay if self.config.loop.keep_replay else None
@@ -597,12 +489,10 @@ class Run:
         """End the worker processes and close the files, once a save under way is finished."""
         try:
             self._warn_if_not_saved(self.checkpoints.finish_save)
-            self._finish_pictures()
         finally:
-            self.artist.shutdown()
-            for part in (self.env, self.eval_env, self.train_log, self.eval_log, self.board):
-                if part is not None:
-                    part.close()
+            self.journal.close()
+            for env in filter(None, (self.env, self.eval_env)):
+                env.close()
 
 
 def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Mapping[str, Any]) -> None:
@@ -675,34 +565,49 @@ def train(config: Config, run_dir: Path | str, *, resume: bool = False) -> None:
         else:
             write_config(config, run_dir, hardware, run.env.renderer.name)
 
-        def stop(number: int, _: FrameType | None) -> None:
-            run.signal = number
-            for env in filter(None, (run.env, run.eval_env)):
-                env.hurry()
-            # a terminal that closes and its shell send SIGHUP each: it counts once
-            signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
-            # not print: the signal may interrupt one, and a stream refuses a second within the first
-            with suppress(OSError):  # the terminal may be closed
-                os.write(2, f"{signal.Signals(number).name}: saving; again to stop at once\n".encode())
-
         # a collection holds up all threads, and libraries have half a million objects to look at
         gc.collect()
         gc.freeze()
-        previous = {number: signal.signal(number, stop) for number in heeded_signals()}
         try:
-            run.train()
-            run.finish()
-        except (Interrupted, WorkerError) as reason:
-            try:
-                run.save()
-            except CheckpointNotSaved as error:
-                raise CheckpointNotSaved(f"{reason}; {error}") from error
-            raise
+            with _signals_are_heeded(run):
+                _train_and_save(run)
         finally:
             gc.unfreeze()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
             run.close()
+
+
+def _train_and_save(run: Run) -> None:
+    try:
+        run.train()
+        run.finish()
+    except (Interrupted, WorkerError) as reason:
+        try:
+            run.save()
+        except CheckpointNotSaved as error:
+            raise CheckpointNotSaved(f"{reason}; {error}") from error
+        raise
+
+
+@contextmanager
+def _signals_are_heeded(run: Run) -> Iterator[None]:
+    """Let a signal ask the run to save and end, and a second one end it at once."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        run.signal = number
+        for env in filter(None, (run.env, run.eval_env)):
+            env.hurry()
+        # a terminal that closes and its shell send SIGHUP each: it counts once
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
+        # not print: the signal may interrupt one, and a stream refuses a second within the first
+        with suppress(OSError):  # the terminal may be closed
+            os.write(2, f"{signal.Signals(number).name}: saving; again to stop at once\n".encode())
+
+    previous = {number: signal.signal(number, stop) for number in heeded_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

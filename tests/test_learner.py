@@ -1,9 +1,12 @@
 import platform
+import subprocess
+import sys
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -412,6 +415,30 @@ def test_capturing_changes_nothing():
 
 
 @needs_gpu
+def test_an_update_that_waits_for_the_gpu_is_told_how_to_run():
+    """In a process of its own, which a failed capture spoils."""
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_learner import *
+class Waiting(DrQV2):
+    def update(self, batch, agent_step):
+        metrics = super().update(batch, agent_step)
+        assert metrics["critic_loss"].item() >= 0.0
+        return metrics
+for capture in (False, True):
+    agent = Waiting((9, SIZE, SIZE), ACTION, SETTINGS, device=CUDA, seed=1)
+    learner = Learner(
+        agent, new_replay(CUDA), batch_size=BATCH, precision="fp32", device=CUDA, capture=capture
+    )
+    for number in range(WARM_UP_UPDATES + 1):
+        learner.update(number, number)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
+    assert "NotCaptured: an update of Waiting cannot be recorded as a CUDA graph: " in said
+    assert said.strip().endswith("--cuda-graph no runs it step by step")
+
+
+@needs_gpu
 def test_images_in_ram_give_the_gpu_what_was_stored():
     """Images cross to the host as they are added, and batches cross back."""
     learner = new_learner("fp32", CUDA, images_on=CPU)
@@ -443,6 +470,8 @@ def test_a_gpu_update_is_close_to_the_cpus(monkeypatch):
 
 @needs_gpu
 def test_a_small_array_is_sent_without_waiting_for_queued_work():
+    to_device(np.arange(100), CUDA)  # its memory is taken before, which may wait
+    torch.cuda.synchronize()
     done = torch.cuda.Event()
     torch.cuda._sleep(2_000_000_000)  # clock cycles
     done.record()

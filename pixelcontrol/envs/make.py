@@ -22,7 +22,6 @@ import torch
 
 from pixelcontrol.envs.dmc import DmcWorld, RendererName, make_dmc_world
 from pixelcontrol.envs.render import gl
-from pixelcontrol.envs.render.warp import WarpRenderer
 from pixelcontrol.envs.tasks import Task
 from pixelcontrol.envs.toy import ToyWorld
 from pixelcontrol.envs.user import build_world
@@ -86,6 +85,8 @@ def make_env(
             )
         draw: Renderer
         if scene is not None:
+            from pixelcontrol.envs.render.warp import WarpRenderer  # it takes half a second to load
+
             draw = WarpRenderer(scene, num_worlds, image_size, str(device))
         else:
             name = "opengl" if isinstance(world, DmcWorld) else "own"
