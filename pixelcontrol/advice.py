@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pixelcontrol.build import reach
-from pixelcontrol.config import Config, agent_kind
+from pixelcontrol.config import Config
 from pixelcontrol.evaluate import ENDLESS, Evaluation
 from pixelcontrol.experiments.published import published_at
 from pixelcontrol.experiments.statistics import dead_seeds
@@ -29,7 +29,7 @@ def on_settings(config: Config, episode_frames: int | None) -> Iterator[str]:
 def on_episode(config: Config, episode_frames: int) -> Iterator[str]:
     """Notice an episode that an agent of sequences cannot learn from."""
     images = episode_frames // config.loop.action_repeat + 1
-    if agent_kind(config.agent).learns_from == "sequences" and images < reach(config):
+    if config.of_sequences and images < reach(config):
         yield (
             f"an episode had only {images} images; those with fewer than {reach(config)} are never learned from: "
             "lower --sequence-length"

@@ -1,8 +1,8 @@
 """`pixelcontrol bench`: how fast the parts are on this machine, and where the time of a whole run goes.
 
-Every figure is a median with its quartiles over repeats, printed with the machine in words. Each stands beside a
-plain form of the same thing, measured in the same run, because a ratio survives a busy machine better than
-milliseconds do.
+The machine is printed in words. Times of parts are medians with quartiles over repeats. Whatever can be stands
+beside a plain form of the same thing, measured in the same run, because a ratio survives a busy machine better
+than milliseconds do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pixelcontrol.build import (
     choose_hardware,
     reach,
 )
-from pixelcontrol.config import Config, agent_kind
+from pixelcontrol.config import Config
 from pixelcontrol.errors import RunError
 from pixelcontrol.experiments.runs import read_table
 from pixelcontrol.experiments.sweep import ThisMachine, plan, run_all
@@ -171,7 +171,7 @@ def bench_replay(config: Config, hardware: Hardware, env: Env, repeats: int) -> 
     Raises:
         ValueError: the agent learns from sequences, which nobody shifts.
     """
-    if agent_kind(config.agent).learns_from == "sequences":
+    if config.of_sequences:
         raise ValueError(
             f"bench replay draws and shifts transitions, and {config.agent} learns from sequences"
         )

@@ -61,7 +61,7 @@ def build_agent(
     channels, *size = image_shape
     shape = (channels * config.loop.frame_stack, *size)
     kind = agent_kind(config.agent)
-    if proprio_dim and kind.learns_from == "sequences":
+    if proprio_dim and config.of_sequences:
         sensing = [name for name, other in AGENTS.items() if other.learns_from == "transitions"]
         raise ValueError(
             f"{config.task} gives proprioception ({proprio_dim} numbers), and {config.agent} learns from images "
@@ -82,7 +82,7 @@ def learned(agent_state: Mapping[str, Any]) -> dict[str, Any]:
 
 def reach(config: Config) -> int:
     """Return how many rows of one world an element of a batch reaches over."""
-    if agent_kind(config.agent).learns_from == "sequences":
+    if config.of_sequences:
         return int(config.agent_settings.sequence_length)
     return config.loop.n_step + config.loop.frame_stack
 
@@ -93,7 +93,7 @@ def check_that_batches_fit(config: Config, env: Env) -> None:
     Raises:
         ValueError: names the setting, and what it must be.
     """
-    sequences = agent_kind(config.agent).learns_from == "sequences"
+    sequences = config.of_sequences
     needed = reach(config) if sequences else config.loop.n_step + 1
     repeat, frames = config.loop.action_repeat, env.spec.episode_frames
     rows = -(-frames // repeat) + 1 if frames else needed
@@ -119,7 +119,7 @@ def build_replay(
 ) -> Replay:
     """Build the replay from which the configured agent learns, on memory for its images."""
     loop = config.loop
-    if agent_kind(config.agent).learns_from == "sequences":
+    if config.of_sequences:
         return SequenceReplay(
             images, action_dim=action_dim, length=reach(config), device=device, seed=config.seed,
             oversample_ends=config.agent_settings.foresee_ends,

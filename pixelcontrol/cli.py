@@ -82,21 +82,14 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(number(part) for part in text.split(","))
 
 
-_READERS = {
-    "int": number,
-    "float": float,
-    "str": str,
-    "bool": truth,
-    "tuple[int, ...]": numbers,
-    "tuple[str, ...]": lambda text: tuple(text.split(",")),
-}
-_KINDS = {
-    "int": "N",
-    "float": "X",
-    "str": "WORD",
-    "bool": "yes|no",
-    "tuple[int, ...]": "N,N,...",
-    "tuple[str, ...]": "WORD,WORD,...",
+# How a setting's type is read, and what stands for a value in the help.
+_READERS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "int": (number, "N"),
+    "float": (float, "X"),
+    "str": (str, "WORD"),
+    "bool": (truth, "yes|no"),
+    "tuple[int, ...]": (numbers, "N,N,..."),
+    "tuple[str, ...]": (lambda text: tuple(text.split(",")), "WORD,WORD,..."),
 }
 
 
@@ -105,22 +98,22 @@ def _preset_of_an_agent(text: str) -> NoReturn:
 
 
 def _add_setting(group: Any, item: Field[Any]) -> None:
-    default = "the task's" if item.name in ("frames", "stddev_duration", "camera") else spell(item.default)
+    default = "the task's" if item.name in ("frames", "camera") else spell(item.default)
     words = f"{item.metadata['help']} (default: {default}; {item.metadata['source']})".replace("%", "%%")
     choices = item.metadata.get("choices") or None
     # a name already, where annotations are not evaluated
     kind = item.type.__name__ if isinstance(item.type, type) else str(item.type)
-    reader = str if choices else _READERS.get(kind)
-    if reader is None:
+    if not choices and kind not in _READERS:
         raise ValueError(
-            f"setting {item.name!r} of an agent is declared as {kind}, and must be one of {', '.join(_KINDS)}, or "
-            "have choices"
+            f"setting {item.name!r} of an agent is declared as {kind}, and must be one of {', '.join(_READERS)}, "
+            "or have choices"
         )
+    reader, value = (str, "|".join(choices)) if choices else _READERS[kind]
     group.add_argument(
         flag(item.name),
         type=reader,
         default=argparse.SUPPRESS,
-        metavar="|".join(choices) if choices else _KINDS[kind],
+        metavar=value,
         help=words,
     )
 

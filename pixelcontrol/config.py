@@ -157,6 +157,11 @@ class Config:
     loop: LoopSettings
     agent_settings: Any
 
+    @property
+    def of_sequences(self) -> bool:
+        """Whether the agent learns from sequences, and not from transitions."""
+        return agent_kind(self.agent).learns_from == "sequences"
+
     def flat(self) -> dict[str, Any]:
         """Return every setting of loop and agent by its name; no name occurs in both."""
         return dataclasses.asdict(self.loop) | dataclasses.asdict(self.agent_settings)
@@ -176,7 +181,7 @@ def transitions_kept(config: Config, num_worlds: int = 1) -> int:
 def reserve_bytes(config: Config) -> int:
     """Return what a run needs beside its replay, in bytes (see `storage.choose`)."""
     loop = config.loop
-    if agent_kind(config.agent).learns_from == "transitions":
+    if not config.of_sequences:
         height, width = loop.height_and_width
         return max(RESERVE_BYTES, RESERVE_BYTES * loop.batch_size * height * width // (256 * 84 * 84))
     # what the images of a batch, and the steps imagined from them, leave for the gradients: 8.6 GB in the paper's
@@ -209,7 +214,7 @@ def resolve(
     if not 0 <= seed < 2**31:
         raise ValueError(f"--seed is {seed}, but must be at least 0 and below 2**31")
 
-    chosen: dict[str, Any] = {"frames": known.train_frames, "action_repeat": known.action_repeat}
+    chosen: dict[str, Any] = {"frames": known.train_frames}
     if agent == "drqv2":  # the paper's own hyper-parameters, not its opponents'
         chosen |= {"stddev_duration": known.stddev_duration, **known.deviations}
     for name, value in kind.presets[preset].items():
@@ -335,8 +340,6 @@ def stored_changes(run: Mapping[str, Any]) -> dict[str, Any]:
         run: what its `config.json` holds.
     """
     settings = _values(run.get("settings", {}))
-    if isinstance(size := settings.get("image_size"), int):  # as it was stored once
-        settings["image_size"] = (size,)
     try:
         return _changed(run["task"], run["agent"], run["preset"], settings)
     except Exception:  # noqa: BLE001  a user's own agent is not here, or its module raises whatever it likes

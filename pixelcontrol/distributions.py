@@ -13,6 +13,9 @@ from torch import Tensor
 # Actions stay this far inside of [-1, 1], as in the official code.
 EDGE = 1e-6
 
+# Beyond this mean before tanh, the slope of tanh, and with it the actor's gradient, is a hundredth of that at 0.
+SATURATED_MEAN = 3.0
+
 
 class _StraightThroughClamp(torch.autograd.Function):
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,13 +11,11 @@ import torch
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 
+from pixelcontrol.distributions import SATURATED_MEAN
 from pixelcontrol.types import Agent, Env
 
 # What an agent's memory draws in an evaluation is the same every time.
 MEMORY_SEED = 0
-
-# tanh of 3: where the slope of tanh, and with it an actor's gradient, is a hundredth of what it is at 0.
-SATURATED_ACTION = 0.995
 
 
 ENDLESS = (
@@ -83,6 +82,7 @@ def evaluate(
             if filming and failed[0]:
                 video.clear()
         returns.extend(total)
-    saturated = bool(((lowest > SATURATED_ACTION) | (highest < -SATURATED_ACTION)).all())
+    bound = math.tanh(SATURATED_MEAN)
+    saturated = bool(((lowest > bound) | (highest < -bound)).all())
     film = torch.stack(video).permute(0, 2, 3, 1).cpu().numpy()
     return Evaluation(np.array(returns[:episodes]), film, env.renderer.name, saturated)

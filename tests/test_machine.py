@@ -9,6 +9,23 @@ import torch
 from pixelcontrol import machine
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."), True),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+            True,
+        ),
+        (MemoryError(), True),
+        (RuntimeError("shapes do not match"), False),
+    ],
+    ids=["gpu", "host, torch", "host, Python", "another"],
+)
+def test_memory_that_ran_out_is_recognised(error: Exception, expected: bool) -> None:
+    assert machine.ran_out_of_memory(error) is expected
+
+
 def test_a_clone_without_git_still_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     monkeypatch.setattr(machine, "__file__", str(tmp_path / "pixelcontrol" / "machine.py"))

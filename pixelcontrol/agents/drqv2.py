@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pixelcontrol.agents.quick import QUICK
 from pixelcontrol.augment import random_shift
-from pixelcontrol.distributions import noisy_action
+from pixelcontrol.distributions import SATURATED_MEAN, noisy_action
 from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
@@ -38,9 +38,6 @@ from pixelcontrol.networks import (
 from pixelcontrol.schedules import linear_schedule
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Observation, Transitions, Update
-
-# Beyond this mean before tanh, the slope of tanh, and with it the actor's gradient, is a hundredth of that at 0.
-SATURATED_MEAN = 3.0
 
 
 @dataclass(frozen=True)

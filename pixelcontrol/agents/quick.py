@@ -1,4 +1,4 @@
-"""The size of a run that shows learning on two CPU cores in minutes; every agent's preset `quick` has it.
+"""The size of a run that shows learning on two CPU cores in minutes: the preset `quick` of all but Dreamer-v2.
 
 A smaller picture, network and batch, half as many decisions per frame as in the paper, and an update for every
 fourth decision: at this size an update costs as much as a hundred frames, so ten minutes go furthest with many of

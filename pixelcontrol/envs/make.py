@@ -9,7 +9,7 @@ A task "my_robot:make_world" is a user's own: `make_world(image_size=..., action
 
     def make_world(image_size, action_repeat):
         environment = control.Environment(MyPhysics.from_xml_path("robot.xml"), MyTask(), time_limit=20)
-        return DmcWorld(environment, 0, "warp", image_size, action_repeat)
+        return DmcWorld(environment, 0, "warp", image_size, action_repeat, episode_frames=1000)
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ def make_env(
     device: str | torch.device,
     seed: int,
     stream: int,
-    step_timeout: float = 60.0,
 ) -> VectorEnv:
     """Make N worlds of a task.
 
@@ -55,7 +54,6 @@ def make_env(
         device: torch device of the images.
         seed: of the run.
         stream: of the seed; training and evaluation take different ones.
-        step_timeout: seconds after which a worker counts as hung.
 
     Raises:
         ValueError: a user's factory cannot be found or called, or makes no worlds, or those of other images or
@@ -101,7 +99,6 @@ def make_env(
         num_workers=num_workers,
         seed=seed,
         stream=stream,
-        step_timeout=step_timeout,
     )
 
 

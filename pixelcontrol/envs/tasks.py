@@ -37,7 +37,6 @@ class Task:
         depth: if above 0, each camera has a fourth channel: the distance along its view, 0 at the camera and
             255 from `depth` metres on.
         episode_frames: frames until the time limit, or None when only the world knows.
-        action_repeat: frames per agent step in the paper.
         traits: Table 1.
         state_dim: dim(S) of Table 1; None outside of the paper.
         action_dim: dim(A) of Table 1; None outside of the paper.
@@ -55,7 +54,6 @@ class Task:
     camera: Cameras = 0
     depth: float = 0.0
     episode_frames: int | None = 1000
-    action_repeat: int = 2
     traits: tuple[str, ...] = ()
     state_dim: int | None = None
     action_dim: int | None = None

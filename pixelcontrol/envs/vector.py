@@ -41,6 +41,9 @@ _spawn = multiprocessing.get_context("spawn")  # A fork of a process that has dr
 START_TIMEOUT = 300.0
 """Seconds in which a worker must have built its worlds; many start at once on few cores."""
 
+STEP_TIMEOUT = 60.0
+"""Seconds after which a worker that owes an agent step of its worlds counts as hung."""
+
 HURRIED_TIMEOUT = 10.0
 """Seconds that a worker may still take for an agent step once the run was asked to stop."""
 
@@ -106,7 +109,6 @@ class VectorEnv:
         num_workers: int,
         seed: int,
         stream: int = 0,
-        step_timeout: float = 60.0,
     ) -> None:
         """Build the worlds and start their workers.
 
@@ -119,7 +121,6 @@ class VectorEnv:
                 world raises is not mended but comes out as it is.
             seed: of the run, >= 0.
             stream: different streams of one seed give different episodes: training and evaluation.
-            step_timeout: seconds after which a worker that owes an agent step of its worlds counts as hung.
 
         Raises:
             ValueError: there is no world, or a number is negative.
@@ -137,7 +138,6 @@ class VectorEnv:
         self.faults = 0
         self._seed = seed
         self._stream = stream
-        self._step_timeout = step_timeout
         self._make_world = make_world
         self._layout = Rows.layout(num_worlds, spec)
         self._blocks = {
@@ -208,7 +208,7 @@ class VectorEnv:
         if not self._awaited:
             raise RuntimeError("call send() before receive()")
         for k, host in enumerate(self._hosts):
-            if (fault := host.answer(self._step_timeout)) is not None:
+            if (fault := host.answer(STEP_TIMEOUT)) is not None:
                 self._mend(k, fault)
             if self._rows.last[self._shares[k]].any():
                 self._faults_in_a_row[k] = 0
@@ -278,7 +278,7 @@ class VectorEnv:
                     self._rows.action[i] = actions[i][t]
             self._order(OBSERVED if step == longest - 1 else UNOBSERVED)
             for host in self._hosts:
-                if (fault := host.answer(self._step_timeout)) is not None:
+                if (fault := host.answer(STEP_TIMEOUT)) is not None:
                     raise WorkerError(f"a worker failed while it repeated the running episodes: {fault}")
         now = list(
             zip(self._rows.last.tolist(), self._rows.reward.tolist(), self._payload_sums(), strict=True)
@@ -367,7 +367,7 @@ class VectorEnv:
             fault = self._hosts[k].answer(START_TIMEOUT)
             if fault is None:
                 self._hosts[k].send(OBSERVED)
-                fault = self._hosts[k].answer(self._step_timeout)
+                fault = self._hosts[k].answer(STEP_TIMEOUT)
 
     def _where(self, i: int) -> str:
         return (

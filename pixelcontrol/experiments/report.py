@@ -305,7 +305,7 @@ def _policy_section(runs: Sequence[Run], colours: Mapping[str, str]) -> str:
             continue
         run = sorted(filmed, key=lambda run: run.episode_return[-1])[(len(filmed) - 1) // 2]
         settings = (run.config or {}).get("settings", {})
-        size = np.atleast_1d(settings.get("image_size", 84))  # one number before it could be two
+        size = settings.get("image_size", [84])
         canvas = f'<canvas width="{size[-1]}" height="{size[0]}"></canvas>' * settings.get("frame_stack", 3)
         video = base64.b64encode(_video(run).read_bytes()).decode()
         cards.append(

@@ -335,7 +335,8 @@ def test_a_world_that_cannot_repeat_itself_is_not_asked_to(caplog):
 
 def test_a_hurry_ends_the_wait_for_a_hung_worker_and_for_no_other(monkeypatch, caplog):
     monkeypatch.setattr(vector, "HURRIED_TIMEOUT", 5.0)
-    env = scripted(num_worlds=2, num_workers=2, step_timeout=3600.0)
+    monkeypatch.setattr(vector, "STEP_TIMEOUT", 3600.0)
+    env = scripted(num_worlds=2, num_workers=2)
     env.reset()
     env.hurry()
     assert step(env, 0.0, 0.0).reward.tolist() == [10.0, 10.0]
@@ -353,8 +354,10 @@ def test_a_hurry_ends_the_wait_for_a_hung_worker_and_for_no_other(monkeypatch, c
         (HANG, "did not answer within 10 s"),
     ],
 )
-def test_a_failed_worker_is_named_and_replaced_and_its_episode_discarded(control, words, caplog):
-    env = scripted(num_worlds=2, num_workers=2, step_timeout=10.0 if control == HANG else 60.0)
+def test_a_failed_worker_is_named_and_replaced_and_its_episode_discarded(control, words, caplog, monkeypatch):
+    if control == HANG:
+        monkeypatch.setattr(vector, "STEP_TIMEOUT", 10.0)
+    env = scripted(num_worlds=2, num_workers=2)
     before = env.reset()
     step(env, 0.0, 0.0)
     with caplog.at_level(logging.WARNING):

@@ -15,6 +15,17 @@ WriteRun = Callable[..., Path]
 @pytest.fixture
 def write_run(tmp_path) -> WriteRun:
     """Returns a function that writes one run directory and returns its path."""
+    return writer(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def write_shared_run(tmp_path_factory) -> WriteRun:
+    """The same for runs that a module's tests share."""
+    return writer(tmp_path_factory.mktemp("shared"))
+
+
+def writer(folder: Path) -> WriteRun:
+    """Return a function that writes run directories into `runs` of a folder."""
 
     def write(
         agent: str = "drqv2",
@@ -25,7 +36,7 @@ def write_run(tmp_path) -> WriteRun:
         frames_per_second: float = 100.0,
         **changes: str | int,
     ) -> Path:
-        directory = tmp_path / "runs" / f"{agent}_{task}_{seed}"
+        directory = folder / "runs" / f"{agent}_{task}_{seed}"
         directory.mkdir(parents=True)
         conditions = {
             "preset": "paper",

@@ -21,8 +21,7 @@ def numbers(path):
         return list(csv.DictReader(file))
 
 
-@pytest.fixture
-def comparison(write_run):
+def write_comparison(write_run):
     """Two agents, two tasks, three seeds."""
     for agent, best in (("drqv2", 800.0), ("sac", 200.0)):
         for task in ("cheetah_run", "walker_walk"):
@@ -38,17 +37,29 @@ def comparison(write_run):
     return directory.parent
 
 
-def test_every_figure_comes_as_picture_drawing_and_numbers(comparison, tmp_path):
-    written = write_figures([comparison], tmp_path / "out")
+@pytest.fixture(scope="module")
+def comparison(write_shared_run):
+    return write_comparison(write_shared_run)
+
+
+@pytest.fixture(scope="module")
+def drawn(comparison, tmp_path_factory):
+    """The folder of that comparison's figures."""
+    folder = tmp_path_factory.mktemp("drawn")
+    write_figures([comparison], folder)
+    return folder
+
+
+def test_every_figure_comes_as_picture_drawing_and_numbers(drawn):
+    written = [*drawn.iterdir()]
     names = {path.name for path in written}
     stems = ("curves_frames", "curves_hours", "average", "statistics")
     assert names == {f"{name}.{kind}" for name in stems for kind in ("png", "svg", "csv")} | {"scores.csv"}
     assert all(path.stat().st_size > 0 for path in written)
 
 
-def test_the_numbers_beside_the_curves(comparison, tmp_path):
-    write_figures([comparison], tmp_path)
-    rows = [row for row in numbers(tmp_path / "curves_frames.csv") if row["agent"] == "sac"]
+def test_the_numbers_beside_the_curves(drawn):
+    rows = [row for row in numbers(drawn / "curves_frames.csv") if row["agent"] == "sac"]
     assert [row["frame"] for row in rows if row["task"] == "cheetah_run"] == ["0", "500000"]
     last = rows[-1]
     assert (last["runs"], last["mean"]) == ("3", "210")
@@ -57,20 +68,18 @@ def test_the_numbers_beside_the_curves(comparison, tmp_path):
     assert float(last["hour"]) == pytest.approx(500_000 / 50 / 3600, abs=1e-5)
 
 
-def test_the_table_of_scores_cites_what_was_published(comparison, tmp_path):
-    write_figures([comparison], tmp_path)
+def test_the_table_of_scores_cites_what_was_published(drawn):
     (row,) = [
         row
-        for row in numbers(tmp_path / "scores.csv")
+        for row in numbers(drawn / "scores.csv")
         if (row["agent"], row["task"]) == ("drqv2", "cheetah_run")
     ]
     assert (row["mean"], row["dead_seeds"], row["frames_per_second"]) == ("810", "0", "100")
     assert (row["published_frame"], row["published_mean"], row["published_seeds"]) == ("500000", "603", "10")
 
 
-def test_the_numbers_beside_the_statistics(comparison, tmp_path):
-    write_figures([comparison], tmp_path)
-    rows = numbers(tmp_path / "statistics.csv")
+def test_the_numbers_beside_the_statistics(drawn):
+    rows = numbers(drawn / "statistics.csv")
     found = {(row["statistic"], row["agent"], row["against"]): row["value"] for row in rows}
     assert found["interquartile mean", "drqv2", ""] == "0.81"
     assert found["optimality gap", "sac", ""] == "0.79"
@@ -98,17 +107,16 @@ def test_what_must_be_said_is_said_in_the_figure(write_run, tmp_path):
         assert "Mixed renderer" in words
 
 
-def test_a_task_that_cannot_be_averaged_is_named(comparison, write_run, tmp_path):
+def test_a_task_that_cannot_be_averaged_is_named(write_run, tmp_path):
+    folder = write_comparison(write_run)
     write_run(agent="sac", task="reacher_hard")
-    write_figures([comparison], tmp_path / "out")
+    write_figures([folder], tmp_path / "out")
     assert "Not averaged" in words_in(tmp_path / "out" / "average.svg")
 
 
-def test_the_same_data_gives_the_same_bytes(comparison, tmp_path):
-    first = write_figures([comparison], tmp_path / "first")
-    second = write_figures([comparison], tmp_path / "second")
-    for one, other in zip(first, second, strict=True):
-        assert one.read_bytes() == other.read_bytes(), one.name
+def test_the_same_data_gives_the_same_bytes(comparison, drawn, tmp_path):
+    for again in write_figures([comparison], tmp_path):
+        assert (drawn / again.name).read_bytes() == again.read_bytes(), again.name
 
 
 def test_one_seed_is_drawn_without_an_interval(write_run, tmp_path):

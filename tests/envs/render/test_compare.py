@@ -14,8 +14,14 @@ from pixelcontrol.envs.tasks import PAPER_TASKS, find_task
 
 SIZE = (84, 84)
 
+# They show the scene of another task of the paper.
+ALIKE = {
+    "cartpole_balance_sparse", "cartpole_swingup_sparse", "walker_stand", "walker_run", "hopper_hop",
+    "quadruped_walk", "humanoid_stand", "humanoid_run",
+}  # fmt: skip
 
-@pytest.mark.parametrize("name", [task.name for task in PAPER_TASKS])
+
+@pytest.mark.parametrize("name", [task.name for task in PAPER_TASKS if task.name not in ALIKE])
 def test_the_picture_is_opengls(name):
     comparison = compare(find_task(name), states=2)
     assert comparison.mean_difference <= 1.5
