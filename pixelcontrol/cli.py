@@ -11,6 +11,8 @@ import os
 import shlex
 import signal
 import sys
+import sysconfig
+import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import Field
@@ -458,6 +460,20 @@ def report(arguments: list[str]) -> int:
     return 0
 
 
+def _is_of_users_code(error: Exception) -> bool:
+    """Whether a user's world or agent raised an error, where only a traceback helps, and not this package."""
+    ours = Path(__file__).parent
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    installed = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+    known = [ours, *installed]
+    users = [
+        file
+        for file in files
+        if not str(file).startswith("<") and not any(file.is_relative_to(folder) for folder in known)
+    ]
+    return bool(users) and not files[-1].is_relative_to(ours)
+
+
 BENCHMARKS = ("update", "replay", "env", "train", "seeds")
 VERBS = {
     "train": train,
@@ -504,11 +520,10 @@ def main(arguments: list[str] | None = None) -> int:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_status
-    except ValueError as error:
+    except (ValueError, RunError, OSError) as error:
+        if _is_of_users_code(error):
+            raise
         print(f"pixelcontrol {arguments[0]}: {error}", file=sys.stderr)
-        return 2
-    except (RunError, OSError) as error:
-        print(f"pixelcontrol {arguments[0]}: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

@@ -65,7 +65,7 @@ def agent_kind(name: str) -> AgentKind:
     if name in AGENTS:
         return AGENTS[name]
     if ":" not in name:
-        raise ValueError(unknown("agent", name, AGENTS))
+        raise ValueError(f"{unknown('agent', name, AGENTS)}, or one of your own, as my_agent:KIND")
     kind = find_own("agent", name, "my_agent:KIND")
     if not isinstance(kind, AgentKind):
         raise ValueError(
@@ -210,14 +210,16 @@ def resolve(
     fields = setting_fields(agent)
     for name in overrides:
         if name not in fields:
-            raise ValueError(unknown("setting", name, fields))
+            raise ValueError(unknown(f"setting of {agent}", name, fields))
     if not 0 <= seed < 2**31:
         raise ValueError(f"--seed is {seed}, but must be at least 0 and below 2**31")
 
     chosen: dict[str, Any] = {"frames": known.train_frames}
-    if agent == "drqv2":  # the paper's own hyper-parameters, not its opponents'
+    if issubclass(kind.settings, drqv2.DrQV2Settings):  # the paper's own hyper-parameters, not its opponents'
         chosen |= {"stddev_duration": known.stddev_duration, **known.deviations}
     for name, value in kind.presets[preset].items():
+        if name not in fields:
+            raise ValueError(unknown(f"setting of the preset {preset} of {agent}", name, fields))
         chosen[name] = value.get(known.domain, value["other"]) if isinstance(value, Mapping) else value
     chosen |= {name: value for name, value in overrides.items() if (name, value) != ("frames", 0)}
 

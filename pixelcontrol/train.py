@@ -254,7 +254,7 @@ class Run:
             if self.frame >= counters.next_save or counters.seconds >= saved_seconds + SAVE_EVERY_SECONDS:
                 counters.next_save, saved_seconds = self.frame + loop.save_every_frames, counters.seconds
                 self.save(wait=False)
-            self._heed_signal()
+            self.heed_signal()
 
     def finish(self) -> None:
         """Show what the last frame has come to, save, and say how to go on.
@@ -287,7 +287,8 @@ class Run:
             self.metrics |= metrics
             self.counters.update += 1
 
-    def _heed_signal(self) -> None:
+    def heed_signal(self) -> None:
+        """Raise `Interrupted` if a signal came."""
         if self.signal is not None:
             run_dir = shlex.quote(str(self.run_dir))
             raise Interrupted(self.signal, f"continue with: pixelcontrol train --resume {run_dir}")
@@ -345,7 +346,7 @@ class Run:
         loop = self.config.loop
         assert self.eval_env is not None
         self._refuse_broken_weights()
-        outcome = evaluate(self.agent, self.eval_env, loop.eval_episodes, before_step=self._heed_signal)
+        outcome = evaluate(self.agent, self.eval_env, loop.eval_episodes, before_step=self.heed_signal)
         if self.frame >= self.counters.next_eval:
             self.eval_state = self.eval_env.state()
             self.counters.next_eval = (self.frame // loop.eval_every_frames + 1) * loop.eval_every_frames
@@ -578,8 +579,12 @@ def train(config: Config, run_dir: Path | str, *, resume: bool = False) -> None:
 
 def _train_and_save(run: Run) -> None:
     try:
-        run.train()
-        run.finish()
+        try:
+            run.train()
+            run.finish()
+        except WorkerError:
+            run.heed_signal()  # was it to stop, the worker matters no more
+            raise
     except (Interrupted, WorkerError) as reason:
         try:
             run.save()

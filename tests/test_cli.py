@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import textwrap
 from importlib.metadata import version
 from pathlib import Path
 
@@ -162,7 +163,7 @@ def test_settings_of_an_own_agent_are_flags(
     assert "--mood calm|wild" in printed
     # DrQ-v2, in the same sweep, has no such setting
     assert main([*sweep.split(), "--gain", "2"]) == 2
-    assert "setting 'gain' is unknown" in capsys.readouterr().err
+    assert "setting of drqv2 'gain' is unknown" in capsys.readouterr().err
     assert main([*sweep.replace("drqv2:quick", "").split(), "--gain", "2", "--mood", "wild"]) == 0
     assert main(["train", "toy_reach", "--agent", "agent_with_settings:ODD"]) == 2
     assert (
@@ -263,3 +264,31 @@ def test_an_unknown_renderer_is_answered_too() -> None:
 def test_the_command_line_starts_without_torch() -> None:
     code = "import sys, pixelcontrol.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("where", ["make_world", "update"])
+def test_what_a_users_own_code_raises_keeps_its_traceback(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shape errors of NumPy and torch are ValueErrors and RuntimeErrors, as mistakes in arguments are."""
+    code = """
+        import numpy as np
+        from pixelcontrol.agents.drqv2 import PRESETS, DrQV2, DrQV2Settings
+        from pixelcontrol.config import AgentKind
+
+        def make_world(image_size, action_repeat):
+            return np.zeros(2).reshape(3)
+
+        class Broken(DrQV2):
+            def update(self, batch, agent_step):
+                return np.zeros(3) + np.zeros(4)
+
+        KIND = AgentKind(Broken, DrQV2Settings, PRESETS)
+    """
+    (tmp_path / "my_broken.py").write_text(textwrap.dedent(code))
+    monkeypatch.syspath_prepend(tmp_path)
+    small = ["--preset=quick", "--image-size=24", "--frames=1000", "--seed-frames=400", "--eval-episodes=0"]
+    wanted = ["my_broken:make_world"] if where == "make_world" else ["toy_reach", "--agent=my_broken:KIND"]
+    with pytest.raises(ValueError, match=r"reshape|broadcast") as raised:
+        main(["train", *wanted, *small, f"--out={tmp_path / 'run'}"])
+    assert raised.traceback[-1].name == where

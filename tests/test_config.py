@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings
+from pixelcontrol.agents.sac import SAC, SACSettings
 from pixelcontrol.config import (
     AGENTS,
+    AgentKind,
     LoopSettings,
     read_config,
     reserve_bytes,
@@ -281,3 +285,27 @@ def test_settings_of_a_stored_run_are_compared_with_its_presets_or_else_as_they_
 )
 def test_agent_and_preset_of_a_word(word: str, agent: str, preset: str) -> None:
     assert split_agent(word) == (agent, preset)
+
+
+@dataclass(frozen=True)
+class OfDrQV2(DrQV2Settings):
+    """Settings of an agent that somebody made of DrQ-v2."""
+
+
+OWN = AgentKind(DrQV2, OfDrQV2, {"paper": {}, "odd": {"lerning_rate": 1.0}})
+OF_SAC = AgentKind(SAC, SACSettings, {"paper": {}})
+
+
+@pytest.mark.parametrize("task", ["walker_walk", "humanoid_run", "quadruped_run", "cartpole_swingup"])
+def test_what_is_made_of_drqv2_has_its_exceptions_for_single_tasks(task):
+    """Else a comparison of both would be one of batch sizes."""
+    mine, theirs = (resolve(task, agent).flat() for agent in (f"{__name__}:OWN", "drqv2"))
+    assert mine == theirs
+    assert resolve(task, f"{__name__}:OF_SAC").loop.batch_size == 256
+
+
+def test_a_preset_with_a_misspelt_setting_is_refused():
+    with pytest.raises(
+        ValueError, match=r"setting of the preset odd .* 'lerning_rate' is unknown; did you mean 'l"
+    ):
+        resolve("toy_reach", f"{__name__}:OWN", "odd")

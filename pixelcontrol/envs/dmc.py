@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pixelcontrol.types import WorldSpec
 
 RendererName = Literal["warp", "opengl"]
+
+# mjMAXVAL, dm_control's bound of a motor that has none
+_UNBOUNDED = 1e10
 
 
 def load_environment(task: Task) -> Any:
@@ -108,8 +111,16 @@ class DmcWorld:
             ValueError: the environment's actions have no bounds to rescale [-1, 1] to, or there is no such entry.
         """
         bounds = environment.action_spec()
-        if not (np.isfinite(bounds.minimum).all() and np.isfinite(bounds.maximum).all()):
-            raise ValueError(f"actions of {environment.task!r} have no finite bounds: {bounds}")
+        largest = np.maximum(np.abs(bounds.minimum), np.abs(bounds.maximum))
+        if not bounds.shape[0] or (largest >= _UNBOUNDED).any():
+            raise ValueError(
+                f"actions of {environment.task!r} have no finite bounds: {bounds}; the model needs actuators, "
+                "each with a ctrlrange"
+            )
+        if renderer not in get_args(RendererName) or depth < 0.0:
+            raise ValueError(
+                f"renderer is {renderer!r} and depth {depth}, but must be 'warp' or 'opengl', and at least 0"
+            )
         self._proprio, self._proprio_dim = proprio, 0
         if proprio is not None:
             if proprio not in (seen := environment.observation_spec()):

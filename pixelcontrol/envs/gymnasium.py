@@ -45,7 +45,7 @@ class GymnasiumWorld:
         image_size: tuple[int, int] = (84, 84),
         action_repeat: int = 1,
         *,
-        images: Sequence[str] = (),
+        images: str | Sequence[str] = (),
         proprio: str | None = None,
         repeats: bool = True,
     ) -> None:
@@ -55,8 +55,8 @@ class GymnasiumWorld:
             env: the environment.
             image_size: (height, width) of the images that the agent sees.
             action_repeat: frames per agent step.
-            images: keys of pictures in a Dict of observations, one for each camera; they lie behind one another
-                along the channels.
+            images: keys, or one, of pictures in a Dict of observations, one for each camera; they lie behind one
+                another along the channels. Without it such pictures are not looked at.
             proprio: key of a Box in a Dict of observations, whose numbers are the proprioception; scale them to
                 about unit size.
             repeats: False for a real robot, or whatever else does not repeat an episode from its seed and actions.
@@ -69,6 +69,7 @@ class GymnasiumWorld:
             raise ValueError(f"actions must be a 1-dimensional Box with finite bounds, got {space}")
         seen = env.observation_space
         parts = seen if isinstance(seen, gymnasium.spaces.Dict) else {}
+        images = (images,) if isinstance(images, str) else images
         for name in images:
             if not _is_picture(parts.get(name)):
                 raise ValueError(

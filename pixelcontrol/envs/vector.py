@@ -42,7 +42,7 @@ START_TIMEOUT = 300.0
 """Seconds in which a worker must have built its worlds; many start at once on few cores."""
 
 STEP_TIMEOUT = 60.0
-"""Seconds after which a worker that owes an agent step of its worlds counts as hung."""
+"""Seconds after which a worker that owes an agent step counts as hung, unless its worlds do not repeat."""
 
 HURRIED_TIMEOUT = 10.0
 """Seconds that a worker may still take for an agent step once the run was asked to stop."""
@@ -136,6 +136,9 @@ class VectorEnv:
         self.image_shape = renderer.image_shape
         self.renderer = renderer
         self.faults = 0
+        # a person may have to put a real robot back on its feet
+        self._patience = STEP_TIMEOUT if spec.repeats else math.inf
+        self._hurried = False
         self._seed = seed
         self._stream = stream
         self._make_world = make_world
@@ -208,7 +211,7 @@ class VectorEnv:
         if not self._awaited:
             raise RuntimeError("call send() before receive()")
         for k, host in enumerate(self._hosts):
-            if (fault := host.answer(STEP_TIMEOUT)) is not None:
+            if (fault := host.answer(self._patience)) is not None:
                 self._mend(k, fault)
             if self._rows.last[self._shares[k]].any():
                 self._faults_in_a_row[k] = 0
@@ -303,7 +306,8 @@ class VectorEnv:
         return [crc32(payload.tobytes()) for payload in self._rows.payload]
 
     def hurry(self) -> None:
-        """Soon count workers that owe a step as hung; a signal handler may call this."""
+        """Soon count workers that owe a step as hung, and mend none; a signal handler may call this."""
+        self._hurried = True
         for host in self._hosts:
             host.hurry()
 
@@ -351,6 +355,8 @@ class VectorEnv:
         while fault is not None:
             busy = [i for i in share if self._rows.busy[i]]
             where = " and ".join(self._where(i) for i in busy) or f"worlds {share.start} to {share.stop - 1}"
+            if self._hurried:
+                raise WorkerError(f"worker {k} failed as the run was to stop, at {where}: {fault}")
             if self._faults_in_a_row[k] == MAX_FAULTS:
                 raise WorkerError(
                     f"worker {k} failed {MAX_FAULTS + 1} times, the last time at {where}: {fault}"
@@ -367,7 +373,7 @@ class VectorEnv:
             fault = self._hosts[k].answer(START_TIMEOUT)
             if fault is None:
                 self._hosts[k].send(OBSERVED)
-                fault = self._hosts[k].answer(STEP_TIMEOUT)
+                fault = self._hosts[k].answer(self._patience)
 
     def _where(self, i: int) -> str:
         return (

@@ -23,7 +23,7 @@ from pixelcontrol import __version__
 from pixelcontrol.envs.tasks import PAPER_TASKS
 from pixelcontrol.experiments.figures import agent_colours, cited
 from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND, max_return
-from pixelcontrol.experiments.runs import Run, notices, read_runs, short_count
+from pixelcontrol.experiments.runs import FEWEST_SEEDS, Run, notices, read_runs, short_count
 from pixelcontrol.experiments.statistics import (
     THRESHOLDS,
     estimate,
@@ -126,8 +126,8 @@ def _chart(
                 "agent": curve.agent,
                 "x": {"frame": curve.frame.tolist(), "hour": _numbers(curve.hour)},
                 "mean": _numbers(curve.mean),
-                "low": _numbers(curve.low),
-                "high": _numbers(curve.high),
+                "low": _numbers(_where_seeds_suffice(curve, curve.low)),
+                "high": _numbers(_where_seeds_suffice(curve, curve.high)),
                 "runs": [_numbers(run) for run in curve.returns] if seeds else [],
             }
             for curve in curves
@@ -143,6 +143,11 @@ def _chart(
             for row in rows
         ],
     }
+
+
+def _where_seeds_suffice(curve: Curve, bound: np.ndarray) -> np.ndarray:
+    """A bound of a curve's band, NaN where the band of so few seeds would show nothing but that they are few."""
+    return bound if len(curve.returns) >= FEWEST_SEEDS else np.full_like(bound, np.nan)
 
 
 def _profile_chart(runs: Sequence[Run]) -> dict[str, Any]:

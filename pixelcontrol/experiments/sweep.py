@@ -370,7 +370,7 @@ class RayCluster:
         try:
             import ray
         except ModuleNotFoundError as error:
-            raise ValueError("--ray needs Ray; install it with: pip install 'pixelcontrol[ray]'") from error
+            raise ValueError("--ray needs Ray; install it with: pip install -e '.[ray]'") from error
         ray.init(
             address=None if address == "local" else address, log_to_driver=False, include_dashboard=False
         )

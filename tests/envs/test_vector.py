@@ -47,11 +47,11 @@ def made(env):
     return env
 
 
-def scripted(num_worlds=1, num_workers=0, make_world=ScriptedWorld, seed=7, **kwargs):
+def scripted(num_worlds=1, num_workers=0, make_world=ScriptedWorld, seed=7, repeats=True, **kwargs):
     return made(
         VectorEnv(
             make_world,
-            ScriptedWorld().spec,
+            replace(ScriptedWorld().spec, repeats=repeats),
             PayloadAsImage(),
             num_worlds=num_worlds,
             num_workers=num_workers,
@@ -333,17 +333,26 @@ def test_a_world_that_cannot_repeat_itself_is_not_asked_to(caplog):
 # --- faults -------------------------------------------------------------------------------------------------
 
 
-def test_a_hurry_ends_the_wait_for_a_hung_worker_and_for_no_other(monkeypatch, caplog):
+def test_a_hurry_ends_the_wait_for_a_hung_worker_and_for_no_other(monkeypatch):
     monkeypatch.setattr(vector, "HURRIED_TIMEOUT", 5.0)
     monkeypatch.setattr(vector, "STEP_TIMEOUT", 3600.0)
     env = scripted(num_worlds=2, num_workers=2)
     env.reset()
     env.hurry()
     assert step(env, 0.0, 0.0).reward.tolist() == [10.0, 10.0]
-    row = step(env, 0.0, HANG)
-    assert row.first.tolist() == [False, True]
-    assert "did not answer within 5" in caplog.text
-    assert env.faults == 1
+    with pytest.raises(
+        WorkerError, match=r"(?s)worker 1 failed as the run was to stop, at world 1 .* within 5 s"
+    ):
+        step(env, 0.0, HANG)
+    assert len(env.state()["actions"][1]) == 1  # the step before
+
+
+def test_a_world_that_does_not_repeat_itself_may_take_its_time(monkeypatch):
+    monkeypatch.setattr(vector, "STEP_TIMEOUT", 0.0)
+    env = scripted(num_workers=1, repeats=False)
+    env.reset()
+    assert step(env, 0.0).reward.tolist() == [10.0]
+    assert env.faults == 0
 
 
 @pytest.mark.parametrize(

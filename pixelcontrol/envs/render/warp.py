@@ -6,7 +6,10 @@ What the kernels do, and by which rules, stands in `kernels.py`; this is their m
 from __future__ import annotations
 
 import math
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -39,6 +42,8 @@ class WarpRenderer:
             ValueError: Warp cannot use this GPU.
         """
         wp.config.log_level = wp.LOG_ERROR
+        with nullcontext() if torch.cuda.is_available() else _silence():  # Warp warns that there is no driver
+            wp.init()
         if device.startswith("cuda") and not wp.is_cuda_available():
             raise ValueError(
                 f"Warp {wp.__version__} finds no GPU, though PyTorch may: it needs a driver for CUDA 13 or newer; "
@@ -183,6 +188,19 @@ class WarpRenderer:
         self._stage.bounds = wp.zeros((worlds, views, geoms), dtype=wp.vec4)
         self._stage.starts = wp.zeros((worlds, views, geoms), dtype=wp.vec3)
         self._codes = wp.zeros((worlds, height + 1, width + 1), dtype=wp.int32)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Let what libraries write to stderr past Python vanish."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def _load_kernels() -> None:
