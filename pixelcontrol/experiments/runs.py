@@ -12,7 +12,7 @@ import io
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Run:
     Attributes:
         agent: for example "drqv2", with another preset than the paper's "drqv2-quick", and with a setting of its
             own "drqv2-quick n_step=1": what learns otherwise is another agent, and never averaged with the first.
+            What all runs that were read have alike is left out, and told by `notices`.
         task: for example "cheetah_run".
         seed: the run's own.
         frame: (evaluations,) int64, strictly rising.
@@ -51,6 +52,7 @@ class Run:
         episode_return: (evaluations,) float64, mean over the evaluation's episodes.
         conditions: for each name of `CONDITIONS`, the value the run had; several, joined with "+", if it was
             resumed under others.
+        changes: settings that are not its preset's, by name, as they are written in a flag.
         path: the CSV file it was read from.
     """
 
@@ -61,6 +63,7 @@ class Run:
     hour: np.ndarray
     episode_return: np.ndarray
     conditions: dict[str, str]
+    changes: dict[str, str]
     path: Path
 
     @property
@@ -109,7 +112,7 @@ def read_runs(paths: Iterable[Path | str]) -> list[Run]:
         UserWarning: a seed comes twice; the longer run is taken, since a copy is no second seed.
     """
     files = {file.resolve(): file for path in paths for file in _eval_files(Path(path))}
-    runs = [run for file in files.values() for run in _runs_in(file)]
+    runs = _named([run for file in files.values() for run in _runs_in(file)])
     if not runs:
         raise ValueError(
             f"{', '.join(map(str, files.values()))}: no evaluation yet; train on, or with --eval-episodes above 0 "
@@ -126,9 +129,34 @@ def read_runs(paths: Iterable[Path | str]) -> list[Run]:
     return list(longest.values())
 
 
+def _named(runs: Sequence[Run]) -> list[Run]:
+    """Put behind each agent's name what it has otherwise than its preset, but for what all have alike."""
+    shared = _shared(runs)
+    return [
+        replace(
+            run,
+            agent=run.agent
+            + "".join(f" {name}={value}" for name, value in run.changes.items() if name not in shared),
+        )
+        for run in runs
+    ]
+
+
+def _shared(runs: Sequence[Run]) -> dict[str, str]:
+    """What all runs have otherwise than their presets."""
+    first, *others = [run.changes for run in runs] or [{}]
+    return {
+        name: value
+        for name, value in first.items()
+        if all(name in other and other[name] == value for other in others)
+    }
+
+
 def notices(runs: Sequence[Run]) -> list[str]:
     """What must be said beside any average or comparison of `runs`, one sentence each, worst first."""
     said = []
+    if shared := _shared(runs):
+        said.append(f"All with {', '.join(f'{name}={value}' for name, value in shared.items())}.")
     seeds = Counter((run.agent, run.task) for run in runs)
     if few := [f"{agent} on {task} ({n})" for (agent, task), n in seeds.items() if n < FEWEST_SEEDS]:
         said.append(f"Fewer than three seeds: {_some(few)}.")
@@ -191,13 +219,11 @@ def _runs_in(file: Path) -> Iterator[Run]:
     if not rows:
         warnings.warn(f"{file}: no evaluation yet", stacklevel=2)
 
-    own = "".join(
-        f" {name}={spell(value)}" for name, value in stored_changes(_config_beside(file) or {}).items()
-    )
+    changes = {name: spell(value) for name, value in stored_changes(_config_beside(file) or {}).items()}
 
     def identity(row: dict[str, str]) -> tuple[str, str, int]:
         preset = "" if row["preset"] == "paper" else f"-{row['preset']}"
-        return row["agent"] + preset + own, row["task"], int(row["seed"])
+        return row["agent"] + preset, row["task"], int(row["seed"])
 
     for (agent, task, seed), group in groupby(sorted(rows, key=identity), key=identity):
         mine = list(group)
@@ -209,6 +235,7 @@ def _runs_in(file: Path) -> Iterator[Run]:
             hour=np.array([float(row["hour"]) for row in mine]),
             episode_return=np.array([float(row["episode_return"]) for row in mine]),
             conditions={name: "+".join(dict.fromkeys(row[name] for row in mine)) for name in CONDITIONS},
+            changes=changes,
             path=file,
         )
         if (np.diff(run.frame) <= 0).any():

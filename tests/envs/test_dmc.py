@@ -182,9 +182,17 @@ def test_actions_that_are_not_finite_are_refused():
             ours.step(np.float32([value]))
 
 
-def test_actions_without_bounds_are_refused():
-    with pytest.raises(ValueError, match="no finite bounds"):
-        countdown(Countdown(minimum=-np.inf))
+@pytest.mark.parametrize("bound", [-np.inf, -1e10])
+def test_actions_without_bounds_are_refused(bound):
+    with pytest.raises(ValueError, match="no finite bounds.* a ctrlrange"):
+        countdown(Countdown(minimum=bound))
+
+
+def test_a_renderer_that_does_not_exist_is_refused():
+    with pytest.raises(
+        ValueError, match="renderer is 'vulkan' and depth 0.0, but must be 'warp' or 'opengl'"
+    ):
+        DmcWorld(Countdown(), 0, "vulkan", (8, 8), action_repeat=2)
 
 
 def sensed(a_world):

@@ -143,6 +143,21 @@ def test_runs_that_learn_by_other_settings_are_other_agents(write_run):
     assert [run.agent for run in read_runs([walker])] == ["drqv2"]
 
 
+def test_what_all_runs_have_otherwise_is_said_once(write_run):
+    paths = []
+    for seed, n_step in enumerate((1, 1, 5)):
+        paths.append(write_run(seed=seed))
+        config = json.loads((paths[-1] / "config.json").read_text())
+        config["settings"] = {"image_size": [24], "n_step": n_step}
+        (paths[-1] / "config.json").write_text(json.dumps(config))
+    runs = read_runs(paths)
+    assert [run.agent for run in runs] == ["drqv2 n_step=1", "drqv2 n_step=1", "drqv2 n_step=5"]
+    assert notices(runs)[0] == "All with image_size=24."
+    alike = read_runs(paths[:2])
+    assert [run.agent for run in alike] == ["drqv2", "drqv2"]
+    assert notices(alike)[0] == "All with image_size=24, n_step=1."
+
+
 def test_of_a_seed_that_was_run_twice_the_longer_run_is_taken(write_run):
     short = write_run(returns=[0, 1])
     moved = short.rename(short.parent / "short")
