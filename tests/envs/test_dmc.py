@@ -184,15 +184,13 @@ def test_actions_that_are_not_finite_are_refused():
 
 @pytest.mark.parametrize("bound", [-np.inf, -1e10])
 def test_actions_without_bounds_are_refused(bound):
-    with pytest.raises(ValueError, match="no finite bounds.* a ctrlrange"):
+    with pytest.raises(ValueError, match=r"no finite bounds.* a ctrlrange"):
         countdown(Countdown(minimum=bound))
 
 
-def test_a_renderer_that_does_not_exist_is_refused():
-    with pytest.raises(
-        ValueError, match="renderer is 'vulkan' and depth 0.0, but must be 'warp' or 'opengl'"
-    ):
-        DmcWorld(Countdown(), 0, "vulkan", (8, 8), action_repeat=2)
+def test_a_depth_behind_the_camera_is_refused():
+    with pytest.raises(ValueError, match="depth -1.0, but must be 'warp' or 'opengl', and at least 0"):
+        DmcWorld(Countdown(), 0, "opengl", (8, 8), action_repeat=2, depth=-1.0)
 
 
 def sensed(a_world):
