@@ -189,7 +189,7 @@ def test_actions_without_bounds_are_refused(bound):
 
 
 def test_a_depth_behind_the_camera_is_refused():
-    with pytest.raises(ValueError, match="depth -1.0, but must be 'warp' or 'opengl', and at least 0"):
+    with pytest.raises(ValueError, match=r"depth -1\.0, but must be 'warp' or 'opengl', and at least 0"):
         DmcWorld(Countdown(), 0, "opengl", (8, 8), action_repeat=2, depth=-1.0)
 
 
