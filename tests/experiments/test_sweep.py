@@ -279,7 +279,7 @@ def test_progress_reads_whole_lines_only(tmp_path):
 
 
 def test_four_runs_on_ray_with_one_killed_in_the_middle(tmp_path, undisturbed):
-    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'pixelcontrol[ray]'")
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
     (tmp_path / "kill_1_5").touch()
     place = RayCluster("local", cpus=1, gpus=0)
     try:
@@ -292,5 +292,5 @@ def test_four_runs_on_ray_with_one_killed_in_the_middle(tmp_path, undisturbed):
 
 def test_without_ray_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match=r"pip install 'pixelcontrol\[ray\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[ray\]'"):
         RayCluster("local", cpus=1, gpus=0)
