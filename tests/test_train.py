@@ -265,7 +265,7 @@ def test_a_users_own_agent_is_trained_resumed_evaluated_and_loaded(
     assert main(["eval", str(tmp_path), "--episodes", "1"]) == 0
     assert type(pixelcontrol.load(tmp_path).agent).__name__ == "Restless"
     (run,) = read_runs([tmp_path])
-    assert run.agent.startswith("restless:KIND image_size=24")
+    assert (run.agent, run.changes["image_size"]) == ("restless:KIND", "24")
     assert json.loads((tmp_path / "config.json").read_text())["changed"]["image_size"] == [24]
 
 

@@ -163,12 +163,11 @@ def agent_colours(agents: Iterable[str]) -> dict[str, str]:
     return colours | {agent: _SPARE_COLOURS[i % len(_SPARE_COLOURS)] for i, agent in enumerate(others)}
 
 
-def cited(curves: Sequence[Curve]) -> dict[str, list[Published]]:
+def cited(curves: Sequence[Curve], last_frame: int) -> dict[str, list[Published]]:
     """The published rows to draw beside the curves of one task, by agent: of the agents shown and of DrQ-v2.
 
     Only rows up to the last frame shown; against hours that may still lie far to the right.
     """
-    last_frame = max(int(curve.frame[-1]) for curve in curves)
     rows: dict[str, list[Published]] = {}
     for row in load_published():
         if (
@@ -192,16 +191,18 @@ def _write_curves(runs: Sequence[Run], axis: Axis, stem: Path) -> list[Path]:
     tasks = list(dict.fromkeys(curve.task for curve in curves))
     colours = agent_colours(curve.agent for curve in curves)
     figure, panels = _panels(len(tasks))
+    published = False
     for task, axes in zip(tasks, panels, strict=True):
         shown = [curve for curve in curves if curve.task == task]
         _draw_curves(axes, shown, axis, colours)
-        for agent, rows in cited(shown).items():
+        published_rows = cited(shown, max(int(run.frame[-1]) for curve in shown for run in curve.runs))
+        published |= bool(published_rows)
+        for agent, rows in published_rows.items():
             _draw_published(axes, rows, axis, colours[agent])
         _finish(axes, axis, max_return(task))
         _label_ends(axes, shown, axis, colours, [_final_label(table[curve.agent, task]) for curve in shown])
         axes.set_title(task)
     figure.supylabel("evaluation return", fontsize=9, color=_INK)
-    published = any(cited([curve for curve in curves if curve.task == task]) for task in tasks)
     _legend(figure, runs, colours, published)
     _say(figure, notices(runs))
     return _write(figure, _curve_rows(curves), stem)
@@ -323,7 +324,7 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], axis: Axis, colours: Mappi
     for curve in curves:
         x, colour = getattr(curve, axis), colours[curve.agent]
         for run in curve.runs:
-            axes.plot(getattr(run, axis), run.episode_return, color=colour, alpha=0.4, linewidth=0.7)
+            axes.plot(getattr(run, axis), run.episode_return, color=colour, alpha=0.6, linewidth=0.9)
         if len(curve.returns) >= FEWEST_SEEDS:
             axes.fill_between(x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
         axes.plot(x, curve.mean, color=colour, linewidth=1.8)

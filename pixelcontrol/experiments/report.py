@@ -116,7 +116,8 @@ def _charts(runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
 def _chart(
     title: str, unit: str, curves: Sequence[Curve], top: float | None, seeds: bool = True
 ) -> dict[str, Any]:
-    published = cited(curves) if curves[0].task != "average" else {}
+    last_frame = max(int(curve.frame[-1]) for curve in curves)
+    published = cited(curves, last_frame) if curves[0].task != "average" else {}
     return {
         "title": title,
         "unit": unit,

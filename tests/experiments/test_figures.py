@@ -148,7 +148,7 @@ def test_the_ablation_has_its_own_figure(write_run, tmp_path):
 
 def test_published_rows_of_the_agents_shown_and_of_drqv2(comparison):
     curves = [curve for curve in task_curves(read_runs([comparison])) if curve.task == "cheetah_run"]
-    rows = cited(curves)
+    rows = cited(curves, 500_000)
     assert set(rows) == {"drqv2"}
     assert [row.frame for row in rows["drqv2"]] == [20_000, 40_000, 60_000, 80_000, 100_000, 500_000]
 
