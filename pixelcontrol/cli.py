@@ -237,7 +237,7 @@ def evaluate(arguments: list[str]) -> int:
     for index, value in enumerate(outcome.returns):
         print(f"episode {index:3d}  return {value:.1f}")
     print(
-        f"mean {outcome.returns.mean():.1f} +- {outcome.returns.std():.1f} over {given.episodes} episodes, "
+        f"mean {outcome.returns.mean():.1f} +- {outcome.returns.std():.1f} {outcome.how_often}, "
         f"renderer {outcome.renderer}, frame {policy.frame:,}"
     )
     return 0

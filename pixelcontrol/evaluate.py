@@ -32,13 +32,21 @@ class Evaluation:
         returns: undiscounted return of each episode.
         video: the first episode's images by the first camera, (images, height, width, 3).
         renderer: what drew the images.
+        success_rate: share of the episodes in which the task was achieved; None where the worlds do not tell.
         saturated: whether every action was one and the same, at its bounds: a policy that looks at nothing.
     """
 
     returns: Float64[np.ndarray, " episodes"]
     video: UInt8[np.ndarray, "images height width 3"]
     renderer: str
+    success_rate: float | None
     saturated: bool
+
+    @property
+    def how_often(self) -> str:
+        """Over how many episodes, and in which share of them the task was achieved, where that is told."""
+        achieved = "" if self.success_rate is None else f", success in {self.success_rate:.0%}"
+        return f"over {len(self.returns)} episodes{achieved}"
 
 
 def evaluate(
@@ -56,11 +64,12 @@ def evaluate(
         before_step: called before each agent step; what it raises breaks the evaluation off.
     """
     returns: list[float] = []
+    successes: list[bool] = []
     video: list[Tensor] = []
     lowest, highest = np.full(env.spec.action_dim, np.inf), np.full(env.spec.action_dim, -np.inf)
     while len(returns) < episodes:
         memory = agent.memory(torch.Generator(agent.generator.device).manual_seed(MEMORY_SEED + len(returns)))
-        total = np.zeros(env.num_worlds)
+        total, success = np.zeros(env.num_worlds), np.zeros(env.num_worlds, dtype=bool)
         running = np.ones(env.num_worlds, dtype=bool)
         filming = not returns
         step = env.reset()
@@ -79,10 +88,14 @@ def evaluate(
             # A running world that is `first` failed and starts its episode again; others have done theirs.
             failed = running & step.first
             total = np.where(failed, 0.0, total + np.where(running, step.reward, 0.0))
+            if step.success is not None:
+                success = np.where(running, step.success, success)
             if filming and failed[0]:
                 video.clear()
         returns.extend(total)
+        successes.extend(success)
     bound = math.tanh(SATURATED_MEAN)
     saturated = bool(((lowest > bound) | (highest < -bound)).all())
     film = torch.stack(video).permute(0, 2, 3, 1).cpu().numpy()
-    return Evaluation(np.array(returns[:episodes]), film, env.renderer.name, saturated)
+    success_rate = float(np.mean(successes[:episodes])) if env.spec.tells_success else None
+    return Evaluation(np.array(returns[:episodes]), film, env.renderer.name, success_rate, saturated)

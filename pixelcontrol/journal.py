@@ -36,10 +36,13 @@ class Journal:
         metric_names: Sequence[str],
         progress: Progress,
         *,
+        tells_success: bool,
         frame: int,
         sizes: Mapping[str, int],
     ) -> None:
         """Begin the files of a run, or go on at `frame` with tables of the `sizes` that they had then.
+
+        Where the worlds tell success, the tables have a column for it; those of before go on without.
 
         Raises:
             RunError: a table is shorter than it was.
@@ -53,9 +56,10 @@ class Journal:
             "envs": hardware.envs,
             "commit": machine.commit(),
         }
-        columns = (*TRAIN_COLUMNS, *metric_names)
+        success, rate = (("success",), ("success_rate",)) if tells_success else ((), ())
+        columns = (*TRAIN_COLUMNS, *success, *metric_names)
         self.train_log = CsvLog(run_dir / "train.csv", columns, sizes.get("train"))
-        self.eval_log = CsvLog(run_dir / "eval.csv", EVAL_COLUMNS, sizes.get("eval"))
+        self.eval_log = CsvLog(run_dir / "eval.csv", (*EVAL_COLUMNS, *rate), sizes.get("eval"))
         self.board = EventLog(run_dir / "tensorboard", frame)
         self.artist = ThreadPoolExecutor(max_workers=1)
         self.pictures: Future[None] | None = None
@@ -79,14 +83,17 @@ class Journal:
         episode_return: float,
         episode_frames: int,
         metrics: Mapping[str, float],
+        success: bool | None = None,
     ) -> None:
         """Take note of an episode's end, and of the metrics of then; `episode` counts those that have ended."""
-        row = {
+        row: dict[str, float] = {
             "episode": episode,
             "episode_return": episode_return,
             "episode_frames": episode_frames,
             "frames_per_second": self.progress.frames_per_second,
         }
+        if success is not None:
+            row["success"] = int(success)
         self.train_log.append({**self.identity, **position, **row, **metrics})
         self.board.append({f"train/{name}": value for name, value in row.items()}, position["frame"])
         self.progress.episode(episode_return)
@@ -97,13 +104,14 @@ class Journal:
         """Take note of an evaluation, and begin to draw it."""
         self.finish_pictures()  # which read the table
         mean, std = float(outcome.returns.mean()), float(outcome.returns.std())
-        episodes, frame = len(outcome.returns), position["frame"]
-        row = {"episode_return": mean, "episode_return_std": std, "episodes": episodes, **self.made_with}
-        self.eval_log.append({**self.identity, **position, **row})
-        self.board.append({"eval/episode_return": mean, "eval/episode_return_std": std}, frame)
-        self.progress.say(
-            f"frame {frame:>11,}  eval return {mean:7.1f} +- {std:.1f} over {episodes} episodes"
-        )
+        frame = position["frame"]
+        row = {"episode_return": mean, "episode_return_std": std}
+        if outcome.success_rate is not None:
+            row["success_rate"] = outcome.success_rate
+        counted = {"episodes": len(outcome.returns), **self.made_with}
+        self.eval_log.append({**self.identity, **position, **row, **counted})
+        self.board.append({f"eval/{name}": value for name, value in row.items()}, frame)
+        self.progress.say(f"frame {frame:>11,}  eval return {mean:7.1f} +- {std:.1f} {outcome.how_often}")
         self._warn(advice.on_evaluation(self.config, frame, outcome))
         self.draw(outcome.video)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import imageio.v3 as imageio
 import numpy as np
@@ -32,8 +32,7 @@ class CsvLog:
     """Appends rows to a CSV file, each handed to the system before the next begins."""
 
     def __init__(self, path: Path, columns: Sequence[str], keep_bytes: int | None = None) -> None:
-        """Start a new file with a header, or continue after its first `keep_bytes` bytes."""
-        self.columns = list(columns)
+        """Start a new file with a header, or continue after its first `keep_bytes` bytes, with its own columns."""
         if keep_bytes is None:
             self.file = path.open("w", newline="", encoding="utf-8")
         else:
@@ -42,9 +41,12 @@ class CsvLog:
                 raise RunError(
                     f"{path} has {found} bytes and had {keep_bytes} at the checkpoint; copy it back"
                 )
+            columns = self.file.readline().strip().split(",")
             self.file.truncate(keep_bytes)
             self.file.seek(keep_bytes)
-        self.writer = csv.DictWriter(self.file, self.columns)
+        # a world that tells more than when the table was begun
+        surplus: Literal["raise", "ignore"] = "raise" if keep_bytes is None else "ignore"
+        self.writer = csv.DictWriter(self.file, list(columns), extrasaction=surplus)
         if keep_bytes is None:
             self.writer.writeheader()
             self.file.flush()

@@ -175,6 +175,7 @@ class Run:
             self.env.renderer.name,
             self.agent.metric_names,
             self.progress,
+            tells_success=spec.tells_success,
             frame=self.frame,
             sizes=state["log_bytes"] if state else {},
         )
@@ -321,6 +322,7 @@ class Run:
                     counters.returns[world],
                     counters.episode_frames[world],
                     metrics,
+                    None if step.success is None else bool(step.success[world]),
                 )
 
     def _metrics_now(self) -> dict[str, float]:

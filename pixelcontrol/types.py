@@ -41,6 +41,7 @@ class WorldSpec:
         repeats: whether an episode is a function of its seed and its actions. One that is not, such as a real
             robot's, is dropped when a run resumes: its actions are not repeated.
         proprio_dim: how many numbers of proprioception it gives beside its images (see `SensingWorld`).
+        tells_success: whether it knows when its task is achieved (see `JudgingWorld`).
     """
 
     action_dim: int
@@ -50,6 +51,7 @@ class WorldSpec:
     episode_frames: int | None
     repeats: bool = True
     proprio_dim: int = 0
+    tells_success: bool = False
 
 
 @runtime_checkable
@@ -96,6 +98,17 @@ class SensingWorld(World, Protocol):
 
 
 @runtime_checkable
+class JudgingWorld(World, Protocol):
+    """A world that knows when its task is achieved: its `spec.tells_success` is True.
+
+    Attributes:
+        success: whether it has been, at this moment or before in the episode. Nothing learns from it.
+    """
+
+    success: bool
+
+
+@runtime_checkable
 class Renderer(Protocol):
     """Turns the payloads of N worlds into N images, on the device where the agent lives.
 
@@ -117,7 +130,7 @@ class TimeStep:
 
     The image is on the agent's device; the small fields are NumPy on the host, because the loop reads them
     at every step and a device read there would stall the device. Like the image, `proprio` is of the moment after
-    the action; it has no columns where the worlds give none.
+    the action; it has no columns where the worlds give none. `success` is None where the worlds do not tell it.
     """
 
     image: UInt8[Tensor, "worlds channels height width"]
@@ -127,6 +140,7 @@ class TimeStep:
     first: Bool[np.ndarray, " worlds"]
     last: Bool[np.ndarray, " worlds"]
     proprio: Float32[np.ndarray, "worlds proprio"]
+    success: Bool[np.ndarray, " worlds"] | None = None
 
 
 @runtime_checkable

@@ -35,7 +35,7 @@ class Blind(gymnasium.Env):
     def step(self, action):
         reward = 1.0 - abs(float(action[0]) - self.arm[1, 0])
         self.steps += 1
-        return self.sense(), reward, False, self.steps == self.length, {}
+        return self.sense(), reward, False, self.steps == self.length, {"close": reward > 0.9}
 
     def sense(self):
         self.arm = self.np_random.uniform(-1.0, 1.0, (2, 2))
@@ -46,7 +46,7 @@ class Blind(gymnasium.Env):
 
 
 def make_world(image_size, action_repeat):
-    return GymnasiumWorld(Blind(), image_size, action_repeat, proprio="arm")
+    return GymnasiumWorld(Blind(), image_size, action_repeat, proprio="arm", success="close")
 
 
 def make_numb_world(image_size, action_repeat):

@@ -13,7 +13,7 @@ from pixelcontrol.experiments.published import Published
 
 
 def outcome(episode_return: float, *, saturated: bool = False) -> Evaluation:
-    return Evaluation(np.full(2, episode_return), np.zeros((1, 8, 8, 3), np.uint8), "warp", saturated)
+    return Evaluation(np.full(2, episode_return), np.zeros((1, 8, 8, 3), np.uint8), "warp", None, saturated)
 
 
 def test_a_run_that_learns_nothing_is_told() -> None:

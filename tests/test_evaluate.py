@@ -48,6 +48,16 @@ class LongWorld(CountingWorld):
         self.steps, self.length = 0, 5
 
 
+class JudgingWorld(CountingWorld):
+    """Is achieved by those that get to a fourth step."""
+
+    spec = replace(CountingWorld.spec, tells_success=True)
+
+    @property
+    def success(self) -> bool:
+        return self.steps >= 4
+
+
 class FragileWorld(LongWorld):
     """Kills its own process at its third step, once, where the file says so."""
 
@@ -69,8 +79,9 @@ def new_agent() -> DrQV2:
 def new_env(
     make_world: Callable[[], CountingWorld], worlds: int, workers: int, action_dim: int = 1
 ) -> VectorEnv:
+    spec = getattr(make_world, "spec", CountingWorld.spec)
     return VectorEnv(
-        make_world, replace(CountingWorld.spec, action_dim=action_dim), PixelRenderer("pixels", SHAPE, "cpu"),
+        make_world, replace(spec, action_dim=action_dim), PixelRenderer("pixels", SHAPE, "cpu"),
         num_worlds=worlds, num_workers=workers, seed=1,
     )  # fmt: skip
 
@@ -84,6 +95,16 @@ def test_every_episode_counts_whole_however_early_it_ends() -> None:
     outcome = evaluate(new_agent(), new_env(CountingWorld, worlds=6, workers=0), 6)
     assert outcome.returns.tolist() == lengths
     assert outcome.video[:, 0, 0, 0].tolist() == list(range(lengths[0] + 1))
+
+
+def test_the_episodes_that_succeed_are_counted() -> None:
+    for episodes, worlds in ((6, 6), (5, 2)):
+        outcome = evaluate(new_agent(), new_env(JudgingWorld, worlds=worlds, workers=0), episodes)
+        assert outcome.success_rate == (outcome.returns >= 4.0).mean()
+        assert 0.0 < outcome.success_rate < 1.0
+    assert outcome.how_often == f"over 5 episodes, success in {outcome.success_rate:.0%}"
+    untold = evaluate(new_agent(), new_env(CountingWorld, worlds=2, workers=0), 2)
+    assert (untold.success_rate, untold.how_often) == (None, "over 2 episodes")
 
 
 def test_more_episodes_than_worlds_are_run_in_turns() -> None:

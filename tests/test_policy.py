@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import subprocess
@@ -112,6 +113,9 @@ def test_one_with_proprioception_is_evaluated_filmed_and_exported(
 ) -> None:
     film, exported = tmp_path / "film.gif", tmp_path / "policy.pt2"
     assert main(["eval", str(sensing_dir), "--episodes", "2"]) == 0
+    assert "over 2 episodes, success in" in capsys.readouterr().out
+    with (sensing_dir / "train.csv").open() as table:
+        assert {row["success"] for row in csv.DictReader(table)} <= {"0", "1"}
     assert main(["play", str(sensing_dir), "--video", str(film)]) == 0
     assert film.exists()
     capsys.readouterr()

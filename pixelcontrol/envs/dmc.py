@@ -8,6 +8,7 @@ Imports of dm_control stand inside of functions, because the OpenGL platform mus
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -92,6 +93,7 @@ class DmcWorld:
         *,
         depth: float = 0.0,
         proprio: str | None = None,
+        success: Callable[[Any], bool] | None = None,
     ) -> None:
         """Wrap an environment.
 
@@ -106,6 +108,8 @@ class DmcWorld:
             depth: metres that a fourth channel of each camera shows, or 0 (see `Task`).
             proprio: entry of the environment's observations whose numbers are the proprioception; scale them to
                 about unit size.
+            success: asked of the environment's physics after each frame, whether the task is achieved now; an
+                episode is a success if it once was. Rates of success stand beside returns then.
 
         Raises:
             ValueError: the environment's actions have no bounds to rescale [-1, 1] to, or there is no such entry.
@@ -128,6 +132,8 @@ class DmcWorld:
                     f"proprio is {proprio!r}, but observations have only {', '.join(seen) or 'nothing'}"
                 )
             self._proprio_dim = int(np.prod(seen[proprio].shape))
+        self._is_achieved = success
+        self.success = False
         self._observation: Any = None
         self._environment = environment
         self._camera = camera
@@ -159,6 +165,7 @@ class DmcWorld:
             action_repeat=self._action_repeat,
             episode_frames=self._episode_frames,
             proprio_dim=self._proprio_dim,
+            tells_success=self._is_achieved is not None,
         )
 
     def reset(self, seed: int) -> None:
@@ -167,6 +174,7 @@ class DmcWorld:
             self._close_opengl()  # it compiles a new model for every episode.
         seed_episodes(self._environment, seed)
         self._observation = self._environment.reset().observation
+        self.success = False
 
     def step(self, action: np.ndarray) -> tuple[float, float, bool]:
         """See `pixelcontrol.types.World`.
@@ -182,6 +190,8 @@ class DmcWorld:
         for _ in range(self._action_repeat):
             time_step = self._environment.step(control)
             self._observation = time_step.observation
+            if self._is_achieved is not None:
+                self.success |= bool(self._is_achieved(self._environment.physics))
             reward += discount * time_step.reward
             discount *= time_step.discount
             if time_step.last():

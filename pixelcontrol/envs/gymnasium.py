@@ -47,6 +47,7 @@ class GymnasiumWorld:
         *,
         images: str | Sequence[str] = (),
         proprio: str | None = None,
+        success: str | None = None,
         repeats: bool = True,
     ) -> None:
         """Wrap an environment.
@@ -59,6 +60,8 @@ class GymnasiumWorld:
                 another along the channels. Without it such pictures are not looked at.
             proprio: key of a Box in a Dict of observations, whose numbers are the proprioception; scale them to
                 about unit size.
+            success: key of `info` that says whether the task is achieved, such as "is_success" or "success"; an
+                episode is a success if it was so at any of its frames. Rates of success stand beside returns then.
             repeats: False for a real robot, or whatever else does not repeat an episode from its seed and actions.
 
         Raises:
@@ -83,6 +86,8 @@ class GymnasiumWorld:
                 f'name pictures in them by images=(...), or make the environment with render_mode="rgb_array"'
             )
         self._repeats = repeats
+        self._success = success
+        self.success = False
         self._proprio, self._proprio_dim = proprio, 0
         if proprio is not None:
             sensed = parts.get(proprio)
@@ -110,19 +115,29 @@ class GymnasiumWorld:
             episode_frames=_time_limit(self._env),
             repeats=self._repeats,
             proprio_dim=self._proprio_dim,
+            tells_success=self._success is not None,
         )
 
     def reset(self, seed: int) -> None:
         """See `pixelcontrol.types.World`."""
         self._observation, _ = self._env.reset(seed=seed)
+        self.success = False
 
     def step(self, action: np.ndarray) -> tuple[float, float, bool]:
-        """See `pixelcontrol.types.World`."""
+        """See `pixelcontrol.types.World`.
+
+        Raises:
+            ValueError: `info` does not say whether the task is achieved.
+        """
         control = (self._low + self._half_range * (action.astype(np.float64) + 1.0)).astype(self._dtype)
         total = 0.0
         for _ in range(self._action_repeat):
-            self._observation, reward, terminated, truncated, _ = self._env.step(control)
+            self._observation, reward, terminated, truncated, info = self._env.step(control)
             total += float(reward)
+            if self._success is not None:
+                if self._success not in info:
+                    raise ValueError(f"success is {self._success!r}, but info has only {sorted(info)}")
+                self.success |= bool(info[self._success])
             if terminated or truncated:
                 return total, 0.0 if terminated else 1.0, True
         return total, 1.0, False

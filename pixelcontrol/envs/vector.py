@@ -228,6 +228,7 @@ class VectorEnv:
             first=first,
             last=rows.last.copy(),
             proprio=rows.proprio.copy(),
+            success=rows.success.copy() if self.spec.tells_success else None,
         )
 
     def state(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy as np
 from pixelcontrol.errors import STOP_SIGNALS
 
 if TYPE_CHECKING:
-    from pixelcontrol.types import SensingWorld, World, WorldSpec
+    from pixelcontrol.types import JudgingWorld, SensingWorld, World, WorldSpec
 
 HOLD, BEGIN, STEP = 0, 1, 2
 """Commands to one world: do nothing; start an episode; take an agent step."""
@@ -46,6 +46,7 @@ class Rows:
         reward: float32 (N,).
         discount: float32 (N,).
         last: bool (N,).
+        success: bool (N,), of a `JudgingWorld`.
         busy: bool (N,), True while this world is being stepped: names the world in which a worker died or hung.
     """
 
@@ -57,6 +58,7 @@ class Rows:
     reward: np.ndarray
     discount: np.ndarray
     last: np.ndarray
+    success: np.ndarray
     busy: np.ndarray
 
     @staticmethod
@@ -71,6 +73,7 @@ class Rows:
             "reward": ("float32", (num_worlds,)),
             "discount": ("float32", (num_worlds,)),
             "last": ("bool", (num_worlds,)),
+            "success": ("bool", (num_worlds if spec.tells_success else 0,)),
             "busy": ("bool", (num_worlds,)),
         }
 
@@ -100,6 +103,8 @@ def advance(worlds: Mapping[int, World], rows: Rows, observed: bool) -> None:
             world.observe(rows.payload[i])
             if rows.proprio.shape[1]:
                 cast("SensingWorld", world).sense(rows.proprio[i])
+            if rows.success.size:
+                rows.success[i] = cast("JudgingWorld", world).success
         rows.busy[i] = False
 
 

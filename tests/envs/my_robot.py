@@ -32,7 +32,13 @@ class Slider(gymnasium.Env):
         assert self.action_space.contains(action), action
         self.place += action[0]
         self.steps += 1
-        return self.picture(), self.place, self.place > 20.0, self.steps == 10, {}
+        return (
+            self.picture(),
+            self.place,
+            self.place > 20.0,
+            self.steps == 10,
+            {"near": 6.0 < self.place < 12.0},
+        )
 
     def render(self):
         image = np.zeros((*self.size, 3), np.uint8)
@@ -50,6 +56,10 @@ class Slider(gymnasium.Env):
 
 def make_world(image_size, action_repeat):
     return GymnasiumWorld(Slider(), image_size, action_repeat)
+
+
+def make_judging_world(image_size, action_repeat):
+    return GymnasiumWorld(Slider(), image_size, action_repeat, success="near")
 
 
 def make_real_robot(image_size, action_repeat):

@@ -215,6 +215,28 @@ def test_an_entry_of_the_observations_is_sensed(entry, numbers):
     assert world("walker_walk").spec.proprio_dim == 0
 
 
+def test_an_episode_is_a_success_once_its_physics_was():
+    asked = []
+
+    def at_the_third_frame(physics):
+        asked.append(physics.time())
+        return len(asked) == 3
+
+    environment = load_environment(find_task("cup_catch"))
+    ours = DmcWorld(environment, 0, "warp", (8, 8), action_repeat=2, success=at_the_third_frame)
+    assert ours.spec.tells_success
+    ours.reset(seed=3)
+    told = [ours.success]
+    for _ in range(3):
+        ours.step(np.zeros(2, np.float32))
+        told.append(ours.success)
+    assert told == [False, False, True, True]
+    np.testing.assert_allclose(np.diff(asked), 0.02)  # once a frame
+    ours.reset(seed=4)
+    assert not ours.success
+    assert not world("cup_catch").spec.tells_success
+
+
 def test_what_cannot_be_sensed_is_refused():
     environment = load_environment(find_task("walker_walk"))
     with pytest.raises(

@@ -65,6 +65,27 @@ def test_terminated_has_discount_zero_and_truncated_one():
     assert world.step(np.float32([1.0]))[1:] == (0.0, True)
 
 
+def test_an_episode_is_a_success_once_it_was():
+    world = GymnasiumWorld(Slider(), (40, 30), action_repeat=2, success="near")
+    assert world.spec.tells_success
+    for _ in range(2):
+        world.reset(seed=0)
+        world.step(np.float32([-0.5]))
+        assert (world.success, 2.0 < world._env.place < 5.0) == (False, True)
+        world.step(np.float32([1.0]))  # near after one of two frames
+        assert (world.success, world._env.place > 14.0) == (True, True)
+        world.step(np.float32([-0.5]))
+        assert world.success
+    assert not GymnasiumWorld(Slider(), (40, 30)).spec.tells_success
+
+
+def test_an_info_that_tells_no_success_is_refused():
+    world = GymnasiumWorld(Slider(), (40, 30), success="is_success")
+    world.reset(seed=0)
+    with pytest.raises(ValueError, match=r"success is 'is_success', but info has only \['near'\]"):
+        world.step(np.float32([0.0]))
+
+
 def test_an_episode_is_a_function_of_its_seed():
     world = GymnasiumWorld(Slider(), (40, 30))
     rewards = []

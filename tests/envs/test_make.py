@@ -147,6 +147,19 @@ def test_a_users_own_world(num_workers):
     assert row.discount.tolist() == [1.0, 1.0, 1.0]
 
 
+def test_whether_a_users_own_world_is_achieved_is_told():
+    """Through worker processes, of each world; a new episode has achieved nothing."""
+    env = make("my_robot:make_judging_world", 3, 2, image_size=(20, 30), action_repeat=1)
+    assert not env.reset().success.any()
+    rows = []
+    for up in (True, True, *[False] * 9):
+        env.send(np.float32([[1.0 if up else -0.5], [-0.5], [1.0 if up else -0.5]]))
+        rows.append(env.receive())
+    env.close()
+    assert [row.success.tolist() for row in rows] == [[True, False, True]] * 10 + [[False] * 3]
+    assert rows[-1].first.all()
+
+
 def test_what_a_users_own_world_senses_is_that_of_its_image():
     """Through worker processes: the reward of an action tells the number that was sensed before."""
     env = make("sensing:make_world", 3, 2, image_size=(16, 16), action_repeat=1)
