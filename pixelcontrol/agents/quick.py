@@ -16,9 +16,10 @@ QUICK: dict[str, Any] = {
     "conv_strides": (2, 1),
     "hidden_dim": 256,
     "batch_size": 128,
-    "action_repeat": 4,
-    "discount": 0.98,  # the paper's, per frame
-    "update_every_agent_steps": 4,
+    # What the finger spins turns by 69 degrees in 4 frames; with 2 it learns twice as much.
+    "action_repeat": {"finger": 2, "other": 4},
+    "discount": {"finger": 0.99, "other": 0.98},  # the paper's, per frame
+    "update_every_agent_steps": {"finger": 8, "other": 4},
     "exploration_steps": 1_000,  # the paper's 4,000 frames
     "replay_capacity": 100_000,
     "eval_every_frames": 40_000,
