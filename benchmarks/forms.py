@@ -28,7 +28,7 @@ from pixelcontrol.networks import ConvEncoder, TwinCritic, Value, mlp, rounded
 
 SIDE, CHANNELS, FILTERS, FEATURES, TRUNK, HIDDEN, ACTIONS = 84, 9, 32, 39_200, 50, 1024, 6
 
-Form = Callable[[], object]
+Form = Callable[[], Any]
 """What is timed."""
 
 
@@ -203,7 +203,7 @@ def trunk(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
 
 
 def encoder(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
-    """The whole encoder, as it is and through PyTorch's compiler."""
+    """The whole encoder: as it is, in kernels of our own, and through PyTorch's compiler."""
     images = place.pixels(place.batch, CHANNELS, SIDE, SIDE)
     plain = ConvEncoder((CHANNELS, SIDE, SIDE)).to(place.device)
 
@@ -214,7 +214,20 @@ def encoder(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
 
         return both_ways(function, *plain.parameters())
 
+    def triton() -> Form:
+        from convolutions import encode  # Triton comes with PyTorch for GPUs alone
+
+        ours = form(partial(encode, plain, dtype=place.dtype))
+        with side_stream(place.device):
+            for name, mine, theirs in zip(dict(plain.named_parameters()), ours(), form(plain)(), strict=True):
+                apart = float((mine - theirs).norm() / theirs.norm())
+                assert apart < (0.02 if place.dtype == torch.bfloat16 else 1e-5), (
+                    f"{name} is {apart:.1%} apart"
+                )
+        return ours
+
     yield "eager", lambda: form(plain)
+    yield "Triton", triton
     yield "compiled", lambda: form(torch.compile(plain))
 
 
@@ -277,7 +290,12 @@ def main() -> None:
         for name, make in PARTS[part](Place(device, dtype, given.batch)):
             try:
                 times = milliseconds(make(), given.repeats, device)
-            except (RuntimeError, AttributeError, torch._dynamo.exc.TorchDynamoException) as error:
+            except (
+                RuntimeError,
+                AttributeError,
+                ImportError,
+                torch._dynamo.exc.TorchDynamoException,
+            ) as error:
                 cause = error.__context__ or error  # the end of a failed capture fails as well
                 print(f"{part:13s} {name:22s} {str(cause).splitlines()[0][:80]}", flush=True)
                 continue

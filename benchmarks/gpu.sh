@@ -29,7 +29,7 @@ check)
   ;;
 forms)
   # a process each: a capture that fails can spoil those after it
-  for form in second_layer observations first_layer casts twins trunk encoder; do
+  for form in encoder observations second_layer first_layer casts twins trunk; do
     try python3 benchmarks/forms.py $form "$@"
   done
   ;;
