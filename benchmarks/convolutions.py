@@ -169,6 +169,9 @@ class _Convolutions(torch.autograd.Function):
 def encode(encoder: ConvEncoder, stack: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the features that `encoder` makes of uint8 (batch, channels, height, width) images, in `dtype`."""
     layers = [layer for layer in encoder.convolutions if isinstance(layer, torch.nn.Conv2d)]
+    assert {layer.stride for layer in layers[1:]} == {(1, 1)}, (
+        "gradients of inputs are those of stride 1 alone"
+    )
     # as many channels as tensor cores want at least
     spare = max(0, 16 - stack.shape[1])
     pixels = F.pad(stack.permute(0, 2, 3, 1), (0, spare)).to(dtype) - 255.0 * encoder.pixel_offset

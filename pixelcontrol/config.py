@@ -217,10 +217,12 @@ def resolve(
     chosen: dict[str, Any] = {"frames": known.train_frames}
     if issubclass(kind.settings, drqv2.DrQV2Settings):  # the paper's own hyper-parameters, not its opponents'
         chosen |= {"stddev_duration": known.stddev_duration, **known.deviations}
+    # the module of a user's own world may be named like a domain
+    domain = "other" if known.source == "factory" else known.domain
     for name, value in kind.presets[preset].items():
         if name not in fields:
             raise ValueError(unknown(f"setting of the preset {preset} of {agent}", name, fields))
-        chosen[name] = value.get(known.domain, value["other"]) if isinstance(value, Mapping) else value
+        chosen[name] = value.get(domain, value["other"]) if isinstance(value, Mapping) else value
     chosen |= {name: value for name, value in overrides.items() if (name, value) != ("frames", 0)}
 
     if known.source in ("toy", "factory") and {"camera", "depth"} & overrides.keys():

@@ -60,6 +60,9 @@ class Journal:
         columns = (*TRAIN_COLUMNS, *success, *metric_names)
         self.train_log = CsvLog(run_dir / "train.csv", columns, sizes.get("train"))
         self.eval_log = CsvLog(run_dir / "eval.csv", (*EVAL_COLUMNS, *rate), sizes.get("eval"))
+        for table in (self.train_log, self.eval_log):
+            if table.lacking:
+                progress.say(f"  note: {table.file.name} was begun without {', '.join(table.lacking)}")
         self.board = EventLog(run_dir / "tensorboard", frame)
         self.artist = ThreadPoolExecutor(max_workers=1)
         self.pictures: Future[None] | None = None

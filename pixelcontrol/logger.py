@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import imageio.v3 as imageio
 import numpy as np
@@ -29,10 +29,15 @@ IMAGES_PER_SECOND = 30
 
 
 class CsvLog:
-    """Appends rows to a CSV file, each handed to the system before the next begins."""
+    """Appends rows to a CSV file, each handed to the system before the next begins.
+
+    Attributes:
+        lacking: wanted columns that a continued file was begun without; their values are not written.
+    """
 
     def __init__(self, path: Path, columns: Sequence[str], keep_bytes: int | None = None) -> None:
         """Start a new file with a header, or continue after its first `keep_bytes` bytes, with its own columns."""
+        self.lacking: list[str] = []
         if keep_bytes is None:
             self.file = path.open("w", newline="", encoding="utf-8")
         else:
@@ -41,12 +46,13 @@ class CsvLog:
                 raise RunError(
                     f"{path} has {found} bytes and had {keep_bytes} at the checkpoint; copy it back"
                 )
-            columns = self.file.readline().strip().split(",")
+            wanted, columns = columns, self.file.readline().strip().split(",")
+            self.lacking = [name for name in wanted if name not in columns]
             self.file.truncate(keep_bytes)
             self.file.seek(keep_bytes)
-        # a world that tells more than when the table was begun
-        surplus: Literal["raise", "ignore"] = "raise" if keep_bytes is None else "ignore"
-        self.writer = csv.DictWriter(self.file, list(columns), extrasaction=surplus)
+        self.writer = csv.DictWriter(
+            self.file, list(columns), extrasaction="ignore" if self.lacking else "raise"
+        )
         if keep_bytes is None:
             self.writer.writeheader()
             self.file.flush()

@@ -79,6 +79,10 @@ def make_broken_world(image_size, action_repeat):
 class PromisingWorld(ToyWorld):
     """Its spec promises what it does not give."""
 
-    def __init__(self, image_size, action_repeat):
+    def __init__(self, image_size, action_repeat, proprio_dim=2, tells_success=False):
         super().__init__(image_size, action_repeat)
-        self.spec = replace(super().spec, proprio_dim=2)
+        self.spec = replace(super().spec, proprio_dim=proprio_dim, tells_success=tells_success)
+
+
+def make_world_without_a_judge(image_size, action_repeat):
+    return PromisingWorld(image_size, action_repeat, proprio_dim=0, tells_success=True)

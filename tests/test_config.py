@@ -100,7 +100,7 @@ def test_deviations_are_drqv2s_alone() -> None:
 def test_command_line_beats_preset_beats_task_beats_default() -> None:
     assert resolve("walker_run").loop.batch_size == 512
     assert resolve("walker_run", preset="quick").loop.batch_size == 128
-    for task, repeat, every in (("cheetah_run", 4, 4), ("finger_spin", 2, 8), ("my_robot:make", 2, 8)):
+    for task, repeat, every in (("cheetah_run", 4, 4), ("finger_spin", 2, 8), ("cheetah:make", 2, 8)):
         loop = resolve(task, preset="quick").loop
         assert (loop.action_repeat, loop.update_every_agent_steps) == (repeat, every)
     assert resolve("walker_run", preset="quick", batch_size=7).loop.batch_size == 7

@@ -61,7 +61,9 @@ def test_successes_have_a_column_where_they_are_told(
     assert "2.0 +- 1.0 over 2 episodes, success in 75%" in capsys.readouterr().err
 
 
-def test_a_table_without_a_column_for_successes_goes_on_without(tmp_path: Path) -> None:
+def test_a_table_without_a_column_for_successes_goes_on_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     kept = begin(tmp_path)
     kept.evaluation(START, evaluation())
     sizes = kept.sizes()
@@ -73,6 +75,7 @@ def test_a_table_without_a_column_for_successes_goes_on_without(tmp_path: Path) 
     table = rows(tmp_path / "eval.csv")
     assert [row["episode_return"] for row in table] == ["2", "2"]
     assert "success_rate" not in table[0]
+    assert "eval.csv was begun without success_rate\n" in capsys.readouterr().err
     assert [row["episode_return"] for row in rows(tmp_path / "train.csv")] == ["1"]
 
 

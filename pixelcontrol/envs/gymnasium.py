@@ -60,8 +60,9 @@ class GymnasiumWorld:
                 another along the channels. Without it such pictures are not looked at.
             proprio: key of a Box in a Dict of observations, whose numbers are the proprioception; scale them to
                 about unit size.
-            success: key of `info` that says whether the task is achieved, such as "is_success" or "success"; an
-                episode is a success if it was so at any of its frames. Rates of success stand beside returns then.
+            success: key of `info` that says whether the task is achieved, such as "is_success" or "success", at
+                every frame or at the last; an episode is a success if it once was so. Rates of success stand
+                beside returns then.
             repeats: False for a real robot, or whatever else does not repeat an episode from its seed and actions.
 
         Raises:
@@ -87,7 +88,7 @@ class GymnasiumWorld:
             )
         self._repeats = repeats
         self._success = success
-        self.success = False
+        self._told = self.success = False
         self._proprio, self._proprio_dim = proprio, 0
         if proprio is not None:
             sensed = parts.get(proprio)
@@ -121,24 +122,25 @@ class GymnasiumWorld:
     def reset(self, seed: int) -> None:
         """See `pixelcontrol.types.World`."""
         self._observation, _ = self._env.reset(seed=seed)
-        self.success = False
+        self._told = self.success = False
 
     def step(self, action: np.ndarray) -> tuple[float, float, bool]:
         """See `pixelcontrol.types.World`.
 
         Raises:
-            ValueError: `info` does not say whether the task is achieved.
+            ValueError: no `info` of an episode said whether the task was achieved, or one said no truth value.
         """
         control = (self._low + self._half_range * (action.astype(np.float64) + 1.0)).astype(self._dtype)
         total = 0.0
         for _ in range(self._action_repeat):
             self._observation, reward, terminated, truncated, info = self._env.step(control)
             total += float(reward)
-            if self._success is not None:
-                if self._success not in info:
-                    raise ValueError(f"success is {self._success!r}, but info has only {sorted(info)}")
-                self.success |= bool(info[self._success])
+            if self._success in info:
+                self._told = True
+                self.success |= _truth(self._success, info[self._success])
             if terminated or truncated:
+                if self._success is not None and not self._told:
+                    raise ValueError(f"success is {self._success!r}, but info has only {sorted(info)}")
                 return total, 0.0 if terminated else 1.0, True
         return total, 1.0, False
 
@@ -179,6 +181,14 @@ class GymnasiumWorld:
     def close(self) -> None:
         """See `pixelcontrol.types.World`."""
         self._env.close()
+
+
+def _truth(key: str | None, told: Any) -> bool:
+    """Return what `info` says under `key`: True, False or a number, perhaps as an array of one."""
+    value = np.asarray(told)
+    if value.size != 1 or value.dtype.kind not in "biuf" or not np.isfinite(value).all():
+        raise ValueError(f"success is {key!r}, but info has no truth value there: {told!r}")
+    return bool(value.item())
 
 
 def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:

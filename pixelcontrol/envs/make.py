@@ -26,7 +26,7 @@ from pixelcontrol.envs.tasks import Task
 from pixelcontrol.envs.toy import ToyWorld
 from pixelcontrol.envs.user import build_world
 from pixelcontrol.envs.vector import PixelRenderer, VectorEnv
-from pixelcontrol.types import Renderer, SensingWorld, World, WorldSpec
+from pixelcontrol.types import JudgingWorld, Renderer, SensingWorld, World, WorldSpec
 
 
 def make_env(
@@ -80,6 +80,11 @@ def make_env(
             raise ValueError(
                 f"{task.name}: its spec has proprio_dim {spec.proprio_dim}, but it has no method `sense` "
                 "(see pixelcontrol.types.SensingWorld)"
+            )
+        if spec.tells_success and not isinstance(world, JudgingWorld):
+            raise ValueError(
+                f"{task.name}: its spec has tells_success, but it has no attribute `success` "
+                "(see pixelcontrol.types.JudgingWorld)"
             )
         draw: Renderer
         if scene is not None:

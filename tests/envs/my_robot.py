@@ -32,13 +32,10 @@ class Slider(gymnasium.Env):
         assert self.action_space.contains(action), action
         self.place += action[0]
         self.steps += 1
-        return (
-            self.picture(),
-            self.place,
-            self.place > 20.0,
-            self.steps == 10,
-            {"near": 6.0 < self.place < 12.0},
-        )
+        return self.picture(), self.place, self.place > 20.0, self.steps == 10, self.told()
+
+    def told(self):
+        return {"near": 6.0 < self.place < 12.0}
 
     def render(self):
         image = np.zeros((*self.size, 3), np.uint8)

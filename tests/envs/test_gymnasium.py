@@ -79,11 +79,36 @@ def test_an_episode_is_a_success_once_it_was():
     assert not GymnasiumWorld(Slider(), (40, 30)).spec.tells_success
 
 
-def test_an_info_that_tells_no_success_is_refused():
-    world = GymnasiumWorld(Slider(), (40, 30), success="is_success")
+def test_success_may_be_told_at_the_end_alone():
+    for told, success in ((1.0, True), (np.array([False]), False)):
+        env = Slider()
+        infos = iter([*[{}] * 9, {"done well": told}])
+        env.told = infos.__next__
+        world = GymnasiumWorld(env, (40, 30), action_repeat=5, success="done well")
+        world.reset(seed=0)
+        assert [world.step(np.float32([-0.5]))[2] for _ in range(2)] == [False, True]
+        assert world.success == success
+
+
+@pytest.mark.parametrize(
+    ("key", "told", "words"),
+    [
+        ("is_success", {"near": True}, r"success is 'is_success', but info has only \['near'\]"),
+        (
+            "near",
+            {"near": {"task": False}},
+            r"success is 'near', but info has no truth value there: \{'task'",
+        ),
+        ("near", {"near": np.nan}, "no truth value there: nan"),
+    ],
+)
+def test_an_info_that_tells_no_success_is_refused(key, told, words):
+    env = Slider()
+    env.told = lambda: told
+    world = GymnasiumWorld(env, (40, 30), action_repeat=10, success=key)
     world.reset(seed=0)
-    with pytest.raises(ValueError, match=r"success is 'is_success', but info has only \['near'\]"):
-        world.step(np.float32([0.0]))
+    with pytest.raises(ValueError, match=words):
+        world.step(np.float32([-0.5]))
 
 
 def test_an_episode_is_a_function_of_its_seed():

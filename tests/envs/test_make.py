@@ -206,6 +206,7 @@ def test_a_real_robot_is_not_made_to_repeat_its_moves():
             "sensing:PromisingWorld",
             "sensing:PromisingWorld: its spec has proprio_dim 2, .* no method `sense`",
         ),
+        ("sensing:make_world_without_a_judge", "its spec has tells_success, .* no attribute `success`"),
         (
             "my_robot:make_world_without_arguments",
             "called with image_size and action_repeat, but got",
