@@ -1,7 +1,8 @@
-"""Imports point upwards in ARCHITECTURE.md's list of files, and the list is complete."""
+"""Imports point upwards in ARCHITECTURE.md's list, which is complete; documents name tests that exist."""
 
 import ast
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -41,3 +42,28 @@ def test_imports_point_upwards() -> None:
         if order[name] > order[top_level(path)]
     ]
     assert not downwards
+
+
+def test_every_test_that_the_documents_name_exists() -> None:
+    """In a document "..." and "*" stand for any letters; a name without a file may be in any."""
+    tests = ROOT / "tests"
+    known = {
+        (path.relative_to(tests).as_posix(), name)
+        for path in tests.rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    named = {
+        (file or "*", name.replace("...", "*"))
+        for document in (ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").glob("*.md"))
+        for file, name in re.findall(
+            r"`(?:([\w/]+\.py)::)?(test_[\w.*]+?)`", document.read_text(encoding="utf-8")
+        )
+        if not name.endswith(".py")
+    }
+    assert len(named) > 50
+    missing = [
+        f"{file}::{name}"
+        for file, name in sorted(named)
+        if not any(fnmatch(there, file) and fnmatch(test, name) for there, test in known)
+    ]
+    assert not missing
