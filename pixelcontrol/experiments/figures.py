@@ -128,6 +128,8 @@ def write_figures(paths: Iterable[Path | str], out: Path) -> list[Path]:
 def run_curve(run_dir: Path) -> Path:
     """Draw one run's returns against frames, training episodes and evaluations, as `run_dir/curve.png`.
 
+    Where evaluations tell rates of success, these are drawn too, on an axis of their own.
+
     Args:
         run_dir: a run directory; its `train.csv` and `eval.csv` are drawn as far as they exist and hold rows.
 
@@ -144,6 +146,15 @@ def run_curve(run_dir: Path) -> Path:
             axes.plot(frames, [float(row["episode_return"]) for row in rows], **style)
             if rows:
                 axes.set_title("{task} · {agent} · seed {seed}".format_map(rows[-1]))
+        # what `rows` are now: evaluations
+        if told := [
+            (int(row["frame"]), float(row["success_rate"])) for row in rows if row.get("success_rate")
+        ]:
+            (line,) = axes.plot([], [], color="#d55e00", linestyle="--", label="success in evaluations")
+            rates = axes.twinx()
+            rates.plot(*zip(*told, strict=True), color=line.get_color(), linestyle="--")
+            rates.set(ylim=(0, 1), ylabel="rate of success")
+            rates.grid(visible=False)
         axes.set_ylabel("episode return")
         axes.legend(frameon=False, loc="upper left")
         _finish(axes, "frame")

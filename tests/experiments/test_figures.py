@@ -169,3 +169,12 @@ def test_run_curve_draws_what_is_there(write_run):
     )
     run_curve(directory)
     assert (directory / "curve.png").read_bytes() != without_training
+    without_success = (directory / "curve.png").read_bytes()
+    header, *rows = (directory / "eval.csv").read_text().splitlines()
+    told = [
+        f"{header},success_rate",
+        *(f"{row},{rate}" for row, rate in zip(rows, ("", 0.5, 1.0), strict=True)),
+    ]
+    (directory / "eval.csv").write_text("\n".join(told) + "\n")
+    run_curve(directory)
+    assert (directory / "curve.png").read_bytes() != without_success
