@@ -11,7 +11,7 @@ from typing import Any
 def _held(fast: float, other: float) -> dict[str, float]:
     """Return a value for the bodies whose frames last 0.01 s, and one for all others, most of which have 0.02 s.
 
-    So an action is held for about 0.04 s. Finger, walker and cup learn far less with 0.08 to 0.1 s.
+    So an action is held for about 0.04 s. Finger and walker learn far less with 0.08 and 0.1 s.
     """
     fast_bodies = ("acrobot", "cartpole", "cheetah", "manipulator", "stacker")
     return {**dict.fromkeys(fast_bodies, fast), "other": other}
