@@ -146,19 +146,24 @@ def run_curve(run_dir: Path) -> Path:
             axes.plot(frames, [float(row["episode_return"]) for row in rows], **style)
             if rows:
                 axes.set_title("{task} · {agent} · seed {seed}".format_map(rows[-1]))
-        # what `rows` are now: evaluations
-        if told := [
-            (int(row["frame"]), float(row["success_rate"])) for row in rows if row.get("success_rate")
-        ]:
-            (line,) = axes.plot([], [], color="#d55e00", linestyle="--", label="success in evaluations")
-            rates = axes.twinx()
-            rates.plot(*zip(*told, strict=True), color=line.get_color(), linestyle="--")
-            rates.set(ylim=(0, 1), ylabel="rate of success")
-            rates.grid(visible=False)
+            _draw_success(axes, rows)
         axes.set_ylabel("episode return")
         axes.legend(frameon=False, loc="upper left")
         _finish(axes, "frame")
         return _save(figure, run_dir / "curve.png")
+
+
+def _draw_success(axes: Axes, rows: Sequence[Mapping[str, str]]) -> None:
+    """Draw the rates of success that rows of a table tell, if they do, on an axis of their own."""
+    told = [row for row in rows if row.get("success_rate")]
+    if not told:
+        return
+    style: dict[str, Any] = {"color": "#d55e00", "linestyle": "--"}
+    axes.plot([], [], label="success in evaluations", **style)  # for the legend
+    rates = axes.twinx()
+    rates.plot([int(row["frame"]) for row in told], [float(row["success_rate"]) for row in told], **style)
+    rates.set(ylim=(0, 1), ylabel="rate of success")
+    rates.grid(visible=False)
 
 
 def agent_colours(agents: Iterable[str]) -> dict[str, str]:
