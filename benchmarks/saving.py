@@ -41,7 +41,13 @@ def main() -> None:
         place = Storage(given.tier, rows * ROW_BYTES, "as asked")
         images = allocate((rows, WORLDS, 3, 84, 84), place, device, Path(folder))
         replay = TransitionReplay(
-            images, action_dim=6, n_step=3, gamma=0.99, frame_stack=3, device=device, seed=0
+            images,
+            action_dim=6,
+            n_step=3,
+            gamma=0.99,
+            frame_stack=3,
+            device=device,
+            generator=torch.Generator(images.device),
         )
         checkpoints = Checkpoints(Path(folder))
         for new in (rows, *(steps // WORLDS for steps in given.new_steps)):

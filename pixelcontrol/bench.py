@@ -264,6 +264,13 @@ def bench_train(config: Config, hardware: Hardware) -> None:
     print(f"train   {rate / plain:.1f} times as fast as one world, eager fp32 ({plain:.1f} frames/s)")
 
 
+class _Unsaved(Run):
+    """Makes no checkpoints, which would be timed too."""
+
+    def save(self, wait: bool = True) -> None:
+        """Do nothing."""
+
+
 def _train(config: Config, hardware: Hardware, *, plain: bool) -> tuple[float, dict[str, float]]:
     """Return the frames/s of a run after its first tenth, and the share of time of each part of the loop.
 
@@ -291,10 +298,9 @@ def _train(config: Config, hardware: Hardware, *, plain: bool) -> tuple[float, d
 
     with tempfile.TemporaryDirectory(dir=".") as folder:
         # of a run that would fill its replay, though this one ends before
-        run = Run(until(config.loop.replay_capacity * repeat), Path(folder), hardware, resume=False)
+        run = _Unsaved(until(config.loop.replay_capacity * repeat), Path(folder), hardware, resume=False)
         run.config, run.progress.total_frames = until(warm_up), warm_up
         run.learner.capturable &= not plain
-        run.save = lambda wait=True: None  # type: ignore[method-assign]
 
         def seconds_until(frames: int) -> float:
             run.config, run.progress.total_frames = until(frames), frames

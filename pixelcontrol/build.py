@@ -25,7 +25,10 @@ TRAIN_STREAM, EVAL_STREAM = 0, 1
 
 @dataclass(frozen=True)
 class Hardware:
-    """What "auto" became on this machine, and why; at most `workers` processes step the worlds."""
+    """What "auto" became on this machine, and why.
+
+    At most `workers` processes step the worlds, and as many those of evaluations.
+    """
 
     device: torch.device
     precision: str
@@ -116,17 +119,22 @@ def build_replay(
     action_dim: int,
     device: torch.device,
     proprio_dim: int = 0,
+    generator: torch.Generator | None = None,
 ) -> Replay:
-    """Build the replay from which the configured agent learns, on memory for its images."""
+    """Build the replay from which the configured agent learns, on memory for its images.
+
+    Its draws come from `generator`, or from a stream of their own of the run's seed.
+    """
     loop = config.loop
+    generator = generator or machine.random_stream(config.seed, "replay", images.device)
     if config.of_sequences:
         return SequenceReplay(
-            images, action_dim=action_dim, length=reach(config), device=device, seed=config.seed,
+            images, action_dim=action_dim, length=reach(config), device=device, generator=generator,
             oversample_ends=config.agent_settings.foresee_ends,
         )  # fmt: skip
     return TransitionReplay(
         images, action_dim=action_dim, n_step=loop.n_step, gamma=loop.discount,
-        frame_stack=loop.frame_stack, device=device, seed=config.seed, proprio_dim=proprio_dim,
+        frame_stack=loop.frame_stack, device=device, generator=generator, proprio_dim=proprio_dim,
     )  # fmt: skip
 
 
@@ -147,6 +155,10 @@ def build_env(
         seed=config.seed,
         stream=stream,
     )
+
+
+SHAPES = ("image_shape", "action_dim", "proprio_dim")
+"""What `world_shapes` names."""
 
 
 def world_shapes(env: Env) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from torch import Tensor
 
 from pixelcontrol import __version__
 from pixelcontrol.errors import RunError
+from pixelcontrol.machine import ran_out_of_memory
 from pixelcontrol.rundir import sync_directory
 from pixelcontrol.storage import available_ram_bytes
 from pixelcontrol.types import Replay
@@ -225,7 +226,8 @@ class Checkpoints:
                         raise CheckpointError(
                             self.directory,
                             f"it was saved with {name} {saved}, and here it is {value}",
-                            "let the worlds be as they were, by task, --image-size, --camera, --depth or code",
+                            "let its worlds be as they were, by task, --image-size, --camera, --depth or "
+                            "code, and its demonstrations",
                         )
                 if replay is not None and content["replay"] is not None:
                     self._restore(replay, content, manifest)
@@ -371,8 +373,12 @@ class Checkpoints:
             if set(content) != CONTENT:
                 raise ValueError(f"it holds {set(content)} instead of {CONTENT}")
         except REFUSALS as error:
+            path = self.directory / manifest.state.name
+            if ran_out_of_memory(error):
+                remedy = "free some, or load only checkpoints that you trust"
+                raise CheckpointError(path, "memory ran out while it was read", remedy) from error
             raise CheckpointError(
-                self.directory / manifest.state.name,
+                path,
                 "this program did not write it; it was refused, and nothing in it was executed",
                 "load only checkpoints that you trust",
             ) from error

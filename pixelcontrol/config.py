@@ -7,6 +7,7 @@ A value is taken from the first of these that names it: the command line; the pr
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,10 +77,10 @@ def agent_kind(name: str) -> AgentKind:
 
 # Settings of the loop that mean nothing to an agent that learns from sequences.
 OF_TRANSITIONS = {"frame_stack", "n_step", "discount"}
-# What a resume may choose anew: another machine's ways, and the run's end.
-MOVABLE = {"device", "precision", "cuda_graph", "workers", "keep_replay", "frames"}
+# What a resume may choose anew: another machine's ways, the run's end, and where the same demonstrations lie now.
+MOVABLE = {"device", "precision", "cuda_graph", "workers", "keep_replay", "frames", "demonstrations"}
 # Where, how long and how often, not by what a run learns.
-INCIDENTAL = MOVABLE | {
+INCIDENTAL = (MOVABLE - {"demonstrations"}) | {
     "envs", "renderer", "deterministic", "eval_every_frames", "eval_episodes", "save_every_frames"
 }  # fmt: skip
 RENDERERS: tuple[RendererName, ...] = get_args(RendererName)
@@ -135,6 +136,9 @@ class LoopSettings:
     save_every_frames: int = setting(100_000, "frames between checkpoints", "ours", low=1)
     start_from: str = setting(
         "", "run whose networks to begin with, such as runs/walk, or runs/walk/best", 'ours; "" draws them'
+    )
+    demonstrations: str = setting(
+        "", "folder of recorded episodes, of which half of every batch is made", 'ours; "" takes none'
     )
     keep_replay: bool = setting(
         True, "keep the replay beside the checkpoint, so that a resumed run is the same run", "ours"
@@ -257,6 +261,8 @@ def _check(config: Config) -> None:
         raise ValueError(
             f"--image-size is {spell(loop.image_size)}, but must be one number, or height and width: 96,128"
         )
+    if loop.demonstrations and loop.batch_size < 2:
+        raise ValueError("--batch-size is 1, but half of it is to be of --demonstrations; raise it")
     for name in ("frames", "seed_frames", "eval_every_frames", "save_every_frames"):
         value = getattr(loop, name)
         if value % loop.action_repeat:
@@ -274,6 +280,8 @@ def _values(stored: Mapping[str, Any]) -> dict[str, Any]:
 def read_config(run_dir: Path) -> Config:
     """Rebuild the configuration of a run from its `config.json`, exactly as it was resolved.
 
+    A setting that is newer than the run has its default, which a warning says.
+
     Raises:
         ValueError: there is no run, or a stored setting is impossible or does not exist in this version.
     """
@@ -286,10 +294,17 @@ def read_config(run_dir: Path) -> Config:
     agent = stored["agent"]
     fields = setting_fields(agent)
     values = _values(stored["settings"])
-    if strange := sorted(set(values) ^ set(fields)):
+    of_commit = f"commit {stored.get('commit', 'unknown')}"
+    if strange := sorted(values.keys() - fields.keys()):
         raise ValueError(
-            f"the settings {', '.join(strange)} of {path} do not match this version of pixelcontrol; use that of "
-            f"commit {stored.get('commit', 'unknown')}"
+            f"{path} has settings that this version of pixelcontrol does not know, {', '.join(strange)}; use that "
+            f"of {of_commit}"
+        )
+    if newer := [
+        f"{flag(name)} {spell(fields[name].default) or chr(34) * 2}" for name in fields.keys() - values.keys()
+    ]:
+        warnings.warn(
+            f"{path}, of {of_commit}, takes for what is newer: {', '.join(sorted(newer))}", stacklevel=2
         )
     config = _config(stored["task"], agent, stored["preset"], stored["seed"], values)
     _check(config)

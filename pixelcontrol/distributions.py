@@ -32,6 +32,13 @@ def straight_through_clamp(action: Float32[Tensor, "*shape"]) -> Float32[Tensor,
     return _StraightThroughClamp.apply(action)
 
 
+def uniform_action(
+    worlds: int, action_dim: int, generator: torch.Generator
+) -> Float32[Tensor, "worlds action"]:
+    """Draw actions of [-1, 1], as agents do before they have learned anything."""
+    return 2.0 * torch.rand(worlds, action_dim, generator=generator, device=generator.device) - 1.0
+
+
 def noisy_action(
     mean: Float32[Tensor, "batch action"],
     std: Float32[Tensor, ""],

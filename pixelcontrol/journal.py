@@ -63,7 +63,8 @@ class Journal:
         for table in (self.train_log, self.eval_log):
             if table.lacking:
                 progress.say(f"  note: {table.file.name} was begun without {', '.join(table.lacking)}")
-        self.board = EventLog(run_dir / "tensorboard", frame)
+        # what was noted at a checkpoint's own frame is not noted again
+        self.board = EventLog(run_dir / "tensorboard", frame + 1 if sizes else 0)
         self.artist = ThreadPoolExecutor(max_workers=1)
         self.pictures: Future[None] | None = None
         self.warned_of_episodes = False
@@ -131,10 +132,10 @@ class Journal:
         self.pictures = self.artist.submit(self._draw, video)
 
     def _draw(self, video: UInt8[np.ndarray, "images height width 3"] | None) -> None:
-        if video is not None:
-            write_video(self.run_dir / "eval.mp4", video)
         run_curve(self.run_dir)
         gc.collect()  # a figure is held by cycles: 1.5 MB more at every evaluation otherwise
+        if video is not None:
+            write_video(self.run_dir / "eval.mp4", video)
 
     def finish_pictures(self) -> None:
         """Wait for curve and film of the evaluation before; say what went wrong."""

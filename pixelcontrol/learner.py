@@ -9,11 +9,14 @@ from __future__ import annotations
 import platform
 import warnings
 from collections import Counter
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pixelcontrol.errors import RunError
+from pixelcontrol.machine import ran_out_of_memory
+from pixelcontrol.replay import joined
 from pixelcontrol.types import Agent, Replay
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
@@ -67,12 +70,14 @@ class Learner:
         precision: str,
         device: torch.device,
         capture: bool = True,
+        demonstrations: Replay | None = None,
     ) -> None:
         """Prepare updates at `precision`, one of "fp32", "tf32", "bf16" (see `choose_precision`).
 
-        Without `capture` they run step by step on a GPU too.
+        Without `capture` they run step by step on a GPU too. With `demonstrations`, whose draws come from the
+        generator of `replay`, half of every batch is theirs.
         """
-        self.agent, self.replay = agent, replay
+        self.agent, self.replay, self.demonstrations = agent, replay, demonstrations
         self.batch_size, self.device = batch_size, device
         self.bf16 = precision == "bf16"
         if device.type == "cuda":
@@ -102,6 +107,7 @@ class Learner:
 
         Raises:
             NotCaptured: this update cannot be recorded as a graph.
+            torch.OutOfMemoryError: it needs more memory than there is, as a graph or as it is.
         """
         turn %= len(self.agent.update_cycle)
         self.agent_step.fill_(agent_step)
@@ -115,13 +121,19 @@ class Learner:
         return self._update_once(turn)
 
     def _update_once(self, turn: int) -> dict[str, Tensor]:
-        batch = self.replay.sample(self.batch_size)
+        batch = self._draw()
         # No cache: it would keep the bf16 copies from before an optimiser's step, and the actor's loss would be
         # judged by the old critic.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
             metrics = self.agent.update_cycle[turn](batch, self.agent_step)
         self.sum_of_metrics += torch.stack(list(metrics.values())).sum()
         return metrics
+
+    def _draw(self) -> Any:
+        if self.demonstrations is None:
+            return self.replay.sample(self.batch_size)
+        shown = self.batch_size // 2
+        return joined(self.demonstrations.sample(shown), self.replay.sample(self.batch_size - shown))
 
     def _capture(self, turn: int) -> tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]:
         """Record one update as a graph; recording itself changes no weight."""
@@ -135,6 +147,8 @@ class Learner:
         except RuntimeError as error:
             # what it met; the end of a failed capture then fails too, in words for nobody
             cause = error.__context__ or error
+            if isinstance(cause, Exception) and ran_out_of_memory(cause):
+                raise cause from None
             raise NotCaptured(
                 f"an update of {type(self.agent).__name__} cannot be recorded as a CUDA graph: {cause}; it may "
                 "neither wait for the GPU nor make tensors of Python numbers. --cuda-graph no runs it step by step"

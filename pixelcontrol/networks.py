@@ -41,6 +41,12 @@ def initialise(module: nn.Module, generator: torch.Generator, *, delta_orthogona
                 nn.init.zeros_(layer.bias)
 
 
+def channels_last(convolutions: nn.Sequential) -> nn.Sequential:
+    """Lay the weights out as the fast kernels of CPUs and GPUs want them; results stay the same to rounding."""
+    # PyTorch's types know this form for tensors alone
+    return convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 class ConvEncoder(nn.Module):
     """Four 3x3 convolutions without padding, ReLU after each (SAC-AE's encoder, as DrQ-v2 uses it).
 
@@ -84,8 +90,7 @@ class ConvEncoder(nn.Module):
                 f"images of {observation_shape[1]}x{observation_shape[2]} pixels vanish in {len(strides)} "
                 f"convolutions with strides {tuple(strides)}; use larger images or smaller strides"
             )
-        self.convolutions = nn.Sequential(*layers)
-        self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.convolutions = channels_last(nn.Sequential(*layers))
         self.feature_count = filters * height * width
 
     def forward(
@@ -348,12 +353,16 @@ def ema_update(target: Iterable[Tensor], source: Iterable[Tensor], tau: float) -
     torch._foreach_lerp_(list(target), list(source), tau)
 
 
-def save_state(parts: Mapping[str, Any], generator: torch.Generator) -> dict[str, Any]:
+# What of an agent has a state of its own.
+Part = nn.Module | torch.optim.Optimizer
+
+
+def save_state(parts: Mapping[str, Part], generator: torch.Generator) -> dict[str, Any]:
     """Return the state of all `parts`, networks and optimisers, and of the generator, by name."""
     return {name: part.state_dict() for name, part in parts.items()} | {"generator": generator.get_state()}
 
 
-def load_state(parts: Mapping[str, Any], generator: torch.Generator, state: Mapping[str, Any]) -> None:
+def load_state(parts: Mapping[str, Part], generator: torch.Generator, state: Mapping[str, Any]) -> None:
     """Restore what `save_state` returned."""
     for name, part in parts.items():
         part.load_state_dict(state[name])

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 
 from pixelcontrol import machine
 from pixelcontrol.agents.dreamerv2 import DreamerV2
-from pixelcontrol.build import EVAL_STREAM, build_agent, build_env, choose_hardware, world_shapes
+from pixelcontrol.build import EVAL_STREAM, SHAPES, build_agent, build_env, choose_hardware, world_shapes
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.config import Config, read_config
 from pixelcontrol.envs.dmc import RendererName
@@ -94,17 +96,29 @@ class Policy:
         config: of the run that trained it.
         agent: the agent itself.
         frame: environment frames that it has seen.
-        image_shape: (channels, height, width) of an image.
-        action_dim: number of controls.
-        proprio_dim: numbers of proprioception beside each image; 0 where it learned without.
+        shapes: of the worlds that it learned in, see `build.world_shapes`.
     """
 
     config: Config
     agent: Agent
     frame: int
-    image_shape: tuple[int, int, int]
-    action_dim: int
-    proprio_dim: int
+    shapes: Mapping[str, Any]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        channels, height, width = self.shapes["image_shape"]
+        return channels, height, width
+
+    @property
+    def action_dim(self) -> int:
+        """Number of controls."""
+        return int(self.shapes["action_dim"])
+
+    @property
+    def proprio_dim(self) -> int:
+        """Numbers of proprioception beside each image; 0 where it learned without."""
+        return int(self.shapes["proprio_dim"])
 
     def description(self) -> str:
         """Say what whoever controls a body with these actions must know of them and of the observations."""
@@ -136,7 +150,9 @@ class Policy:
         stack: UInt8[np.ndarray, "*batch channels height width"],
         proprio: Float[np.ndarray, "*batch proprio"] | None = None,
     ) -> Float32[np.ndarray, "*batch action"]:
-        """Return the best action for one stack of the last images, oldest first, or for a batch of them.
+        """Return the best action for one stack of the last images, oldest first, or those for a batch of stacks.
+
+        So there is one axis before those named, or none.
 
         Raises:
             ValueError: this agent needs to see its episodes from the start, or learned from other shapes.
@@ -269,15 +285,10 @@ class Policy:
         env = build_env(config, hardware, min(episodes, most), EVAL_STREAM, renderer=renderer)
         if env.spec.episode_frames is None:
             warnings.warn(ENDLESS.format(task=config.task), stacklevel=2)
-        trained_with = {
-            "image_shape": list(self.image_shape),
-            "action_dim": self.action_dim,
-            "proprio_dim": self.proprio_dim,
-        }
         try:
-            if (found := world_shapes(env)) != trained_with:
+            if (found := world_shapes(env)) != self.shapes:
                 raise ValueError(
-                    f"this agent was trained with {trained_with}, and {config.task} now has {found}"
+                    f"this agent was trained with {self.shapes}, and {config.task} now has {found}"
                 )
             return evaluate(self.agent, env, episodes)
         finally:
@@ -296,9 +307,10 @@ def load(run_dir: str | Path) -> Policy:
     config = replace(config, loop=replace(config.loop, device="cpu", precision="fp32"))
     machine.prepare_process()
     state = Checkpoints(run_dir).load()
-    image_shape = tuple(state["image_shape"])
-    proprio_dim = state["proprio_dim"]
-    agent = build_agent(config, image_shape, state["action_dim"], torch.device("cpu"), proprio_dim)
+    shapes = {name: state[name] for name in SHAPES}
+    agent = build_agent(
+        config, tuple(shapes["image_shape"]), shapes["action_dim"], torch.device("cpu"), shapes["proprio_dim"]
+    )
     agent.load_state_dict(agent.state_dict() | state["agent"])  # `best` has no optimisers
     frame = state["counters"]["agent_step"] * config.loop.action_repeat
-    return Policy(config, agent, frame, image_shape, state["action_dim"], proprio_dim)
+    return Policy(config, agent, frame, shapes)

@@ -17,16 +17,31 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int, Int32, Int64, UInt8
 from torch import Tensor
 
-from pixelcontrol.machine import random_stream, restore_generator, to_device
+from pixelcontrol.machine import restore_generator, to_device
 from pixelcontrol.returns import n_step_return
 from pixelcontrol.types import Observation, Sequences, TimeStep, Transitions
+
+Batch = TypeVar("Batch", Transitions, Sequences)
+
+
+def joined(batch: Batch, other: Batch) -> Batch:
+    """Return one batch of what two hold, in their order."""
+    axis = 1 if isinstance(batch, Sequences) else 0
+
+    def join(one: Any, two: Any) -> Any:
+        if isinstance(one, Tensor):
+            return torch.cat([one, two], axis)
+        return type(one)(*(join(*parts) for parts in zip(one, two, strict=True)))
+
+    joint: Batch = join(batch, other)
+    return joint
 
 
 def ring_rows(capacity: int, num_worlds: int, reach: int, episode_agent_steps: int = 100) -> int:
@@ -50,14 +65,14 @@ class _Starts:
     back in the same order, when the ring of rows goes over the row that starts there.
     """
 
-    def __init__(self, rows: int, lines: int, device: torch.device, seed: int) -> None:
+    def __init__(self, rows: int, lines: int, generator: torch.Generator) -> None:
         self.lines = lines
         self.in_row = np.zeros(rows, dtype=np.int64)
         self.added = self.removed = 0
         self.oldest_row = 0
         # The device's copy of (removed % lines, number of starts), which sampling reads.
-        self.drawable = torch.zeros(2, dtype=torch.int64, device=device)
-        self.generator = random_stream(seed, "replay", device)
+        self.drawable = torch.zeros(2, dtype=torch.int64, device=generator.device)
+        self.generator = generator
 
     def __len__(self) -> int:
         return self.added - self.removed
@@ -148,7 +163,7 @@ class TransitionReplay:
         gamma: float,
         frame_stack: int,
         device: torch.device,
-        seed: int,
+        generator: torch.Generator,
         proprio_dim: int = 0,
     ) -> None:
         """Use `images` as the ring's image memory; its first two sizes are the ring's.
@@ -160,7 +175,7 @@ class TransitionReplay:
             gamma: discount per agent step.
             frame_stack: images per observation.
             device: where batches are wanted.
-            seed: of the draws.
+            generator: where the images are; every draw comes from it.
             proprio_dim: numbers of proprioception per row and world.
         """
         self.rows, self.worlds = images.shape[:2]
@@ -183,8 +198,8 @@ class TransitionReplay:
         self.proprio = torch.zeros(lines, proprio_dim, device=home)
         # The newest n + 1 rows, on the host.
         self.recent: deque[_Row] = deque(maxlen=n_step + 1)
-        self.starts = _Starts(self.rows, lines, home, seed)
-        self.generator = self.starts.generator
+        self.starts = _Starts(self.rows, lines, generator)
+        self.generator = generator
         self.rows_added = 0
 
     def __len__(self) -> int:
@@ -296,7 +311,7 @@ class SequenceReplay:
         action_dim: int,
         length: int,
         device: torch.device,
-        seed: int,
+        generator: torch.Generator,
         oversample_ends: bool = False,
     ) -> None:
         """Use `images` as the ring's image memory; its first two sizes are the ring's.
@@ -306,7 +321,7 @@ class SequenceReplay:
             action_dim: number of controls.
             length: rows of a sequence.
             device: where batches are wanted.
-            seed: of the draws.
+            generator: where the images are; every draw comes from it.
             oversample_ends: draw an episode's last sequence `length` times as often as another, so that ends are
                 seen as often as other rows (the official code's `oversample_ends`).
         """
@@ -328,8 +343,8 @@ class SequenceReplay:
         self.onwards = self.worlds * torch.arange(length, device=home)[:, None]
         # Rows of each running episode so far.
         self.episode_rows = np.zeros(self.worlds, dtype=np.int64)
-        self.starts = _Starts(self.rows, lines, home, seed)
-        self.generator = self.starts.generator
+        self.starts = _Starts(self.rows, lines, generator)
+        self.generator = generator
         self.rows_added = 0
 
     def __len__(self) -> int:

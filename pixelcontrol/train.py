@@ -48,6 +48,7 @@ from pixelcontrol.config import (
     reserve_bytes,
     transitions_kept,
 )
+from pixelcontrol.demonstrations import read_demonstrations
 from pixelcontrol.envs.vector import WorkerError
 from pixelcontrol.errors import Interrupted, RunError, heeded_signals
 from pixelcontrol.evaluate import evaluate
@@ -86,6 +87,8 @@ class Counters:
         next_save: frame from which on a checkpoint is due.
         learn_from: agent step from which on updates are due, also in mid-round of many worlds.
         catch_up_updates: updates still to be made at once when it is reached.
+        learned_to: agent step up to which the updates that are due were made; ahead of `agent_step` where worlds
+            failed in the round since.
         returns: of each world's running episode so far.
         episode_frames: frames of each world's running episode; its last agent step counts whole.
     """
@@ -99,6 +102,7 @@ class Counters:
     next_save: int = 0
     learn_from: int = 0
     catch_up_updates: int = 0
+    learned_to: int = 0
     returns: list[float] = field(default_factory=list)
     episode_frames: list[int] = field(default_factory=list)
 
@@ -132,7 +136,15 @@ class Run:
         self.progress.say(self._announcement())
         for warning in advice.on_settings(config, spec.episode_frames):
             self.progress.say(f"  warning: {warning}")
-        self.replay = self._build_replay()
+        shown = read_demonstrations(config, self.env) if loop.demonstrations else None
+        self.replay = self._build_replay(shown.size_bytes if shown else 0)
+        # what a checkpoint must be of, to go on from it
+        self.identity = world_shapes(self.env)
+        demonstrations = None
+        if shown:
+            demonstrations = shown.replay(config, self.env, self.replay, hardware.device)
+            self.identity["demonstrations"] = shown.sha256
+            self.progress.say(f"  half of every batch is of demonstrations: {shown.description}")
         self.learner = Learner(
             self.agent,
             self.replay,
@@ -141,6 +153,7 @@ class Run:
             device=hardware.device,
             # a resumed run makes a few updates before it records its graphs: bits must not depend on when
             capture=loop.cuda_graph and not loop.deterministic,
+            demonstrations=demonstrations,
         )
         self.memory = self.agent.memory(self.agent.generator)
         self.counters = Counters(
@@ -155,15 +168,7 @@ class Run:
         self.signal: int | None = None
         # A broken-off evaluation is made again from its start, so what is saved is the state from before it.
         self.eval_state = self.eval_env.state() if self.eval_env else None
-        state = None
-        if goes_on:
-            state = self.checkpoints.load(self.replay if loop.keep_replay else None, world_shapes(self.env))
-            if "env" not in state:
-                raise CheckpointError(
-                    run_dir,
-                    "holds a policy and no run",
-                    "begin a run with it: --start-from, without --resume",
-                )
+        state = self._saved() if goes_on else None
         if state:
             self._restore(state)
         elif resume:
@@ -197,7 +202,8 @@ class Run:
             + (f"; networks begin as in {c.loop.start_from}" if c.loop.start_from else "")
         )
 
-    def _build_replay(self) -> Replay:
+    def _build_replay(self, beside_bytes: int) -> Replay:
+        """Build the replay where there is room for it, and for `beside_bytes` more."""
         config, loop, hardware = self.config, self.config.loop, self.hardware
         capacity = transitions_kept(config, hardware.envs)
         frames = self.env.spec.episode_frames
@@ -205,7 +211,8 @@ class Run:
         rows = ring_rows(capacity, hardware.envs, reach(config), *lengths)
         shape = (rows, hardware.envs, *self.env.image_shape)
         to_keep = max(0, math.prod(shape) - self.checkpoints.images_bytes()) if loop.keep_replay else 0
-        place = storage.choose(shape, hardware.device, self.run_dir, reserve_bytes(config), to_keep)
+        reserve = reserve_bytes(config) + beside_bytes
+        place = storage.choose(shape, hardware.device, self.run_dir, reserve, to_keep)
         self.progress.say(
             f"  replay of {capacity:,} transitions: {place.size_bytes / 1e9:.2f} GB on {place.tier} when full "
             f"({place.reason})"
@@ -244,6 +251,7 @@ class Run:
                 self.env.send(actions())
                 if not self.learner.capturable:
                     self._learn(updates)
+                counters.learned_to = counters.agent_step + acting
                 step = self.env.receive()
                 before = self.frame
                 counters.agent_step += acting
@@ -269,6 +277,10 @@ class Run:
         elif self.frame > self.counters.evaluated_at:
             self._evaluate()
         self.save()
+        if faults := sum(env.faults for env in (self.env, self.eval_env) if env):
+            self.progress.say(
+                f"worker processes were replaced {faults} times since this start; see the warnings"
+            )
         self.progress.say(
             f"trained to frame {self.frame:,} in {clock(self.counters.seconds)}; longer with: pixelcontrol train "
             f"--resume {shlex.quote(str(self.run_dir))} --frames {2 * self.config.loop.frames}"
@@ -297,7 +309,7 @@ class Run:
     def _updates_due(self, agent_steps: int) -> int:
         """Count the multiples of `update_every_agent_steps` that this round's agent steps go through."""
         every, start = self.config.loop.update_every_agent_steps, self.counters.agent_step
-        start = max(start, self.counters.learn_from)
+        start = max(start, self.counters.learn_from, self.counters.learned_to)
         end = self.counters.agent_step + agent_steps
         return max(0, -(-end // every) - -(-start // every))
 
@@ -421,7 +433,7 @@ class Run:
         """
         self._refuse_broken_weights()
         self._warn_if_not_saved(self.checkpoints.finish_save)  # the one before
-        state = world_shapes(self.env) | {
+        state = self.identity | {
             "device": self._device(),
             "counters": dataclasses.asdict(self.counters),
             "agent": self.agent.state_dict(),
@@ -453,6 +465,21 @@ class Run:
             if not self.run_dir.exists():
                 raise RunError(f"{self.run_dir} is gone; put it back and resume") from error
             self.progress.say(f"warning: {error}")
+
+    def _saved(self) -> dict[str, Any]:
+        """Return the last checkpoint's state, and fill the replay with what was kept of it.
+
+        Raises:
+            CheckpointError: it is that of a policy alone, or see `Checkpoints.load`.
+        """
+        state = self.checkpoints.load(self.replay if self.config.loop.keep_replay else None, self.identity)
+        if "env" not in state:
+            raise CheckpointError(
+                self.run_dir,
+                "holds a policy and no run",
+                "begin a run with it: --start-from, without --resume",
+            )
+        return state
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         torch.set_num_threads(state["threads"])
@@ -626,8 +653,8 @@ def _memory_that_ran_out_is_explained() -> Iterator[None]:
             raise
         raise OutOfMemory(
             f"memory ran out ({str(error).partition(chr(10))[0] or 'on the host'}); what was saved is untouched: "
-            "resume where more is free, or begin anew with a lower --batch-size, --replay-capacity, --image-size, "
-            "--envs or a smaller network"
+            "resume where more is free, or on a GPU with --cuda-graph no, or begin anew with a lower "
+            "--batch-size, --replay-capacity, --image-size, --envs or a smaller network"
         ) from error
 
 

@@ -145,12 +145,21 @@ class TimeStep:
 
 @runtime_checkable
 class Env(Protocol):
-    """N worlds, stepped together. `send` starts the physics and returns at once; `receive` waits for it."""
+    """N worlds, stepped together. `send` starts the physics and returns at once; `receive` waits for it.
+
+    Attributes:
+        spec: of every one of the worlds.
+        renderer: what draws the images.
+        num_worlds: N.
+        image_shape: (channels, height, width).
+        faults: how often some of the worlds failed, lost their episodes and began new ones.
+    """
 
     spec: WorldSpec
     renderer: Renderer
     num_worlds: int
     image_shape: tuple[int, int, int]
+    faults: int
 
     def reset(self) -> TimeStep:
         """Start a new episode in every world; every row is `first`."""
@@ -226,7 +235,10 @@ class Replay(Protocol):
         """How many entries a batch is drawn from; an element may have several, and is drawn as often."""
 
     def add(self, step: TimeStep) -> None:
-        """Append one row of every world, over the oldest row when the ring is full; never waits for the device."""
+        """Append one row of every world, over the oldest row when the ring is full.
+
+        Never waits for the device where the images are there, too.
+        """
 
     def sample(self, batch_size: int) -> Any:
         """Draw a batch, uniformly and with replacement; a captured CUDA graph may hold this."""

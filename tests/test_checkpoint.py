@@ -36,7 +36,13 @@ ROW_BYTES = WORLDS * 3 * SIZE * SIZE
 def make_replay(rows: int = 12, size: int = SIZE) -> TransitionReplay:
     images = torch.zeros(rows, WORLDS, 3, size, size, dtype=torch.uint8)
     return TransitionReplay(
-        images, action_dim=1, n_step=3, gamma=0.9, frame_stack=3, device=torch.device("cpu"), seed=0
+        images,
+        action_dim=1,
+        n_step=3,
+        gamma=0.9,
+        frame_stack=3,
+        device=torch.device("cpu"),
+        generator=torch.Generator().manual_seed(0),
     )
 
 
@@ -624,6 +630,20 @@ def test_a_hostile_pickle_is_refused_and_never_executed(tmp_path: Path, legacy: 
     assert not trace.exists()
     torch.load(io.BytesIO(data.getvalue()), weights_only=False)
     assert trace.exists()  # it was loaded
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_too_little_memory_is_called_that(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Checkpoints(tmp_path).save({}, None)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(CheckpointError, match="memory ran out while it was read; free some"):
+        Checkpoints(tmp_path).load()
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,10 @@ def test_a_stored_configuration_comes_back_the_same(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(stored))
     with pytest.raises(ValueError, match="colour"):
         read_config(tmp_path)
+    stored["settings"] = {name: value for name, value in config.flat().items() if name != "depth"}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.warns(UserWarning, match=r"takes for what is newer: --depth 0\.0"):
+        assert read_config(tmp_path) == config
     with pytest.raises(ValueError, match="holds no run"):
         read_config(tmp_path / "elsewhere")
     for content, words in {"": "not JSON", "[3]": "no JSON object", '{"seed": 3}': "lacks agent"}.items():

@@ -1,7 +1,7 @@
 import platform
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings
 from pixelcontrol.build import build_agent, build_replay
 from pixelcontrol.config import AGENTS, resolve
-from pixelcontrol.learner import WARM_UP_UPDATES, Learner, choose_precision, cpu_has_native_bf16
+from pixelcontrol.learner import WARM_UP_UPDATES, Learner, NotCaptured, choose_precision, cpu_has_native_bf16
 from pixelcontrol.machine import to_device
 from pixelcontrol.replay import TransitionReplay
 from pixelcontrol.types import TimeStep
@@ -42,11 +42,17 @@ def time_step(row, device=CPU, size=SIZE, proprio=0):
     )
 
 
-def new_replay(device=CPU, images_on=None, rows=60):
+def new_replay(device=CPU, images_on=None, rows=60, generator=None):
     """Return a replay of 64 rows that holds `rows` of them."""
     images = torch.zeros(64, WORLDS, 3, SIZE, SIZE, dtype=torch.uint8, device=images_on or device)
     replay = TransitionReplay(
-        images, action_dim=ACTION, n_step=3, gamma=0.99, frame_stack=3, device=device, seed=1
+        images,
+        action_dim=ACTION,
+        n_step=3,
+        gamma=0.99,
+        frame_stack=3,
+        device=device,
+        generator=generator or torch.Generator(images.device).manual_seed(1),
     )
     for row in range(rows):
         replay.add(time_step(row, device))
@@ -68,9 +74,17 @@ def any_agent_and_replay(name, device):
     return agent, build_replay(config, images, ACTION, device, senses)
 
 
-def new_learner(precision="fp32", device=CPU, images_on=None):
+def new_learner(precision="fp32", device=CPU, images_on=None, shown=False):
     replay = new_replay(device, images_on)
-    return Learner(new_agent(device), replay, batch_size=BATCH, precision=precision, device=device)
+    demonstrations = new_replay(device, images_on, rows=20, generator=replay.generator) if shown else None
+    return Learner(
+        new_agent(device),
+        replay,
+        batch_size=BATCH,
+        precision=precision,
+        device=device,
+        demonstrations=demonstrations,
+    )
 
 
 def weights(agent):
@@ -219,6 +233,35 @@ def test_a_number_that_is_not_finite_is_remembered(factor):
     assert not learner.sum_of_metrics.isfinite()
 
 
+def test_memory_that_runs_out_in_a_capture_is_called_that(monkeypatch):
+    """As a GPU meets it: within the capture, whose end then fails too."""
+
+    class Graph:
+        def register_generator_state(self, generator):
+            pass
+
+    @contextmanager
+    def capture(graph, **_):
+        try:
+            yield
+        finally:
+            raise RuntimeError("the capture was invalidated")
+
+    def fail(batch, agent_step):
+        raise cause
+
+    learner = new_learner()
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(DrQV2, "update_cycle", property(lambda agent: (fail,)))
+    cause = torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        learner._capture(turn=0)
+    cause = RuntimeError("not permitted when stream is capturing")
+    with pytest.raises(NotCaptured, match="not permitted when stream is capturing; it may neither wait"):
+        learner._capture(turn=0)
+
+
 # ------------------------------------------------------------------------- on a device that holds no numbers
 
 
@@ -325,10 +368,10 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 
 @needs_gpu
 @pytest.mark.usefixtures("repeatable_gpu")
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_captured_updates_equal_eager_ones(precision):
-    """100 updates between which the replay grows, wraps around and the noise decays."""
-    captured, eager = new_learner(precision, CUDA), new_learner(precision, CUDA)
+@pytest.mark.parametrize(("precision", "shown"), [("fp32", False), ("bf16", False), ("fp32", True)])
+def test_captured_updates_equal_eager_ones(precision, shown):
+    """100 updates between which the replay grows, wraps around and the noise decays; half of it shown or none."""
+    captured, eager = (new_learner(precision, CUDA, shown=shown) for _ in range(2))
     torch.backends.cudnn.benchmark = False  # it may choose other algorithms for the second learner
     eager.capturable = False
     start = weights(eager.agent).clone()

@@ -92,7 +92,7 @@ def test_what_has_another_shape_than_what_was_learned_from_is_refused(
         (["eval"], "'proprio_dim': 4}, and sensing:make_bare_world now has {"),
         (
             ["train", "--frames", "80", "--resume"],
-            "it was saved with proprio_dim 4, and here it is 0; let the worlds be as they were",
+            "it was saved with proprio_dim 4, and here it is 0; let its worlds be as they were",
         ),
     ],
     ids=["eval", "resume"],

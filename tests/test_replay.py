@@ -84,7 +84,7 @@ def new_replay(rows, worlds, n_step=3, stack=STACK, seed=0):
         gamma=GAMMA,
         frame_stack=stack,
         device=CPU,
-        seed=seed,
+        generator=torch.Generator().manual_seed(seed),
         proprio_dim=2,
     )
 
@@ -463,7 +463,8 @@ def test_any_history_yields_only_valid_windows_and_loses_none(worlds, n_step, st
 
 def new_sequences(rows, worlds, length, seed=0, **choices):
     images = torch.full((rows, worlds, 3, 2, 4), 255, dtype=torch.uint8)
-    return SequenceReplay(images, action_dim=2, length=length, device=CPU, seed=seed, **choices)
+    generator = torch.Generator().manual_seed(seed)
+    return SequenceReplay(images, action_dim=2, length=length, device=CPU, generator=generator, **choices)
 
 
 def read_sequences(batch):

@@ -167,7 +167,7 @@ def test_a_replay_on_disk_equals_one_in_ram(tmp_path):
             gamma=0.99,
             frame_stack=3,
             device=CPU,
-            seed=0,
+            generator=torch.Generator().manual_seed(0),
         )
         for tier in ("ram", "disk")
     )

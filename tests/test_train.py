@@ -26,6 +26,7 @@ from pixelcontrol.build import choose_hardware
 from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
 from pixelcontrol.cli import main
 from pixelcontrol.config import Config, read_config, resolve
+from pixelcontrol.envs.vector import VectorEnv, WorkerError
 from pixelcontrol.errors import Interrupted
 from pixelcontrol.evaluate import evaluate
 from pixelcontrol.experiments.runs import read_runs
@@ -412,6 +413,39 @@ def test_losses_are_logged_between_the_ends_of_episodes_too(
     assert [step // 50 for step in steps] == [3, 4, 5, 6]  # at 100 nothing was learned yet
 
 
+def test_tensorboard_keeps_what_was_noted_at_the_last_frame(tmp_path: Path) -> None:
+    train(tiny(frames=400), tmp_path)
+    train(tiny(), tmp_path, resume=True)
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [at.step for at in board.Scalars("eval/episode_return")] == [0, 200, 400, 600]
+    assert [at.step for at in board.Scalars("train/episode")] == [
+        int(row["frame"]) for row in rows(tmp_path / "train.csv")
+    ]
+
+
+def test_updates_made_before_a_world_failed_are_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, failing = tmp_path / "whole", tmp_path / "failing"
+    config = tiny(eval_episodes=0, envs=6, frames=900)
+    train(config, whole)
+    receive, received = VectorEnv.receive, itertools.count()
+
+    def fail_once(env: VectorEnv) -> Any:
+        step = receive(env)
+        if next(received) == 50:
+            raise WorkerError("a world failed for good")
+        return step
+
+    monkeypatch.setattr(VectorEnv, "receive", fail_once)
+    with pytest.raises(WorkerError):
+        train(config, failing)
+    train(config, failing, resume=True)
+    counts = [Checkpoints(run_dir).load()["counters"] for run_dir in (whole, failing)]
+    assert counts[0]["update"] == counts[1]["update"] > 100
+    assert counts[0]["agent_step"] == counts[1]["agent_step"] == 450
+
+
 def test_a_first_start_that_came_to_nothing_leaves_the_directory_free(tmp_path: Path) -> None:
     assert not loop.holds_run(tmp_path)
     train(tiny(frames=200), tmp_path)
@@ -514,9 +548,7 @@ def test_a_best_policy_is_no_run_that_could_go_on(
     assert [path for path in sorted((tmp_path / "best").rglob("*")) if path.name != "lock"] == before
 
 
-def test_a_resumed_run_remembers_its_best_policy(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_resumed_run_remembers_its_best_policy(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     train(tiny(frames=400), run_dir)
     best = Checkpoints(run_dir / "best")

@@ -36,7 +36,7 @@ from pixelcontrol.agents.sac import (
 from pixelcontrol.augment import centre_crop, random_crop
 from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
-from pixelcontrol.networks import backpropagate, load_state, rounded, save_state
+from pixelcontrol.networks import Part, backpropagate, load_state, rounded, save_state
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Observation, Transitions, Update
 
@@ -160,8 +160,8 @@ class CURL:
         accuracy = (logits.argmax(dim=1) == answer).float().mean()
         return {"contrast_loss": loss.detach(), "contrast_accuracy": accuracy}
 
-    def _parts(self) -> dict[str, Any]:
-        own = {"similarity": self.similarity, "contrast_optimiser": self.contrast_optimiser}
+    def _parts(self) -> dict[str, Part]:
+        own: dict[str, Part] = {"similarity": self.similarity, "contrast_optimiser": self.contrast_optimiser}
         return self.model.parts() | own
 
     def state_dict(self) -> dict[str, Any]:

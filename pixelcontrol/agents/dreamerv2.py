@@ -51,7 +51,7 @@ from pixelcontrol.agents.rssm import (
 )
 from pixelcontrol.distributions import gumbel_noise, truncated_normal
 from pixelcontrol.machine import random_stream, to_device
-from pixelcontrol.networks import Value, backpropagate, load_state, rounded, save_state
+from pixelcontrol.networks import Part, Value, backpropagate, load_state, rounded, save_state
 from pixelcontrol.returns import lambda_return
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Sequences, TimeStep, Update
@@ -359,7 +359,7 @@ class DreamerV2:
         for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):
             slow.lerp_(fast, due)
 
-    def _parts(self) -> dict[str, Any]:
+    def _parts(self) -> dict[str, Part]:
         networks = *MODEL, "actor", "critic", "slow_critic"
         optimisers = "model_optimiser", "actor_optimiser", "critic_optimiser"
         return {name: getattr(self, name) for name in (*networks, *optimisers)}

@@ -20,12 +20,13 @@ from torch import Tensor
 
 from pixelcontrol.agents.quick import QUICK
 from pixelcontrol.augment import random_shift
-from pixelcontrol.distributions import SATURATED_MEAN, noisy_action
+from pixelcontrol.distributions import SATURATED_MEAN, noisy_action, uniform_action
 from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
     ConvEncoder,
     DeterministicActor,
+    Part,
     TwinCritic,
     backpropagate,
     ema_update,
@@ -145,8 +146,7 @@ class DrQV2:
     def act(self, observation: Observation, agent_step: int) -> Float32[Tensor, "worlds action"]:
         """Choose exploring actions: uniform at first, then the policy's with unclipped noise."""
         if agent_step < self.settings.exploration_steps:
-            shape = (len(observation.stack), self.action_dim)
-            return 2.0 * torch.rand(shape, generator=self.generator, device=self.device) - 1.0
+            return uniform_action(len(observation.stack), self.action_dim, self.generator)
         std = self.std(torch.full((), agent_step, device=self.device))
         return noisy_action(self.actor(self.encoder(*observation)).tanh(), std, self.generator)
 
@@ -216,7 +216,7 @@ class DrQV2:
         saturated = pre_tanh.detach().abs() > SATURATED_MEAN
         return {"actor_loss": loss.detach(), "saturation": saturated.float().mean(), "std": std}
 
-    def _parts(self) -> dict[str, Any]:
+    def _parts(self) -> dict[str, Part]:
         return {
             "encoder": self.encoder,
             "actor": self.actor,

@@ -21,7 +21,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from pixelcontrol.distributions import straight_through_one_hot
-from pixelcontrol.networks import see
+from pixelcontrol.networks import channels_last, see
 
 # The decoder's convolutions make pictures of just this size.
 IMAGE_SIZE = 64
@@ -69,10 +69,8 @@ class ImageEncoder(nn.Module):
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
         widths = [channels, *(depth * 2**layer for layer in range(4))]
-        self.convolutions = nn.Sequential(
-            *(part for pair in pairwise(widths) for part in (nn.Conv2d(*pair, 4, 2), nn.ELU()))
-        )
-        self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layers = (part for pair in pairwise(widths) for part in (nn.Conv2d(*pair, 4, 2), nn.ELU()))
+        self.convolutions = channels_last(nn.Sequential(*layers))
         self.feature_count = 4 * widths[-1]
 
     def forward(self, image: UInt8[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
@@ -90,8 +88,7 @@ class ImageDecoder(nn.Module):
         layers: list[nn.Module] = []
         for pair, kernel in zip(pairwise(widths), (5, 5, 6, 6), strict=True):
             layers += [nn.ConvTranspose2d(*pair, kernel, 2), nn.ELU()]
-        self.convolutions = nn.Sequential(*layers[:-1])
-        self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.convolutions = channels_last(nn.Sequential(*layers[:-1]))
 
     def forward(
         self, features: Float[Tensor, "batch features"]

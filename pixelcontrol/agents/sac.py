@@ -21,11 +21,12 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from pixelcontrol.agents.quick import QUICK
-from pixelcontrol.distributions import tanh_normal
+from pixelcontrol.distributions import tanh_normal, uniform_action
 from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
     ConvEncoder,
+    Part,
     StochasticActor,
     TwinCritic,
     backpropagate,
@@ -137,7 +138,7 @@ class SACModel:
             betas=(settings.temperature_beta1, 0.999),
         )
 
-    def parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Part]:
         """Return everything that has a `state_dict`, by name."""
         return {
             "encoder": self.encoder,
@@ -169,8 +170,7 @@ def explore(
 ) -> Float32[Tensor, "worlds action"]:
     """Choose exploring actions: uniform at first, then drawn from the policy."""
     if agent_step < model.settings.exploration_steps:
-        shape = (len(observation.stack), model.action_dim)
-        return 2.0 * torch.rand(shape, generator=generator, device=model.device) - 1.0
+        return uniform_action(len(observation.stack), model.action_dim, generator)
     action, _ = draw_action(model, model.actor, model.encoder(*observation), generator)
     return action
 

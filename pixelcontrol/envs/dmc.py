@@ -76,7 +76,8 @@ def make_dmc_world(
 class DmcWorld:
     """One dm_control environment, from the suite, from `composer`, or a user's own.
 
-    Rewards are summed over the frames of an agent step and discounts multiplied; nothing else is changed.
+    The rewards of an agent step's frames are summed, each times the discounts of the frames before it, and the
+    discounts multiplied, as in the official code; nothing else is changed.
 
     Attributes:
         scene: what the `warp` renderer needs to know of the model; None with `opengl`.

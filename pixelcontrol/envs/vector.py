@@ -1,8 +1,9 @@
 """N worlds stepped together: physics in worker processes, images drawn here for all worlds at once.
 
-Parent and workers share the rows in anonymous memory (nothing in /dev/shm to leave behind) and exchange one
-byte per worker and step. Every episode has its own seed, made from the run's seed, the stream, the world and the
-episode alone, so that neither the number of worlds nor of workers changes what a world lives through.
+Parent and workers share the rows in anonymous memory (nothing in /dev/shm to leave behind) and exchange two
+bytes per worker and step, an order and an answer. Every episode has its own seed, made from the run's seed, the
+stream, the world and the episode alone, so that neither the number of worlds nor of workers changes what a world
+lives through.
 
 Unusual: a mid-episode state is the actions so far. Worlds repeat an episode exactly, so no simulator need be able
 to save itself; but to continue a very long episode takes as long as to simulate it.

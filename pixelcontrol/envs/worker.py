@@ -46,7 +46,7 @@ class Rows:
         reward: float32 (N,).
         discount: float32 (N,).
         last: bool (N,).
-        success: bool (N,), of a `JudgingWorld`.
+        success: bool (N,), of a `JudgingWorld`; (0,) where the worlds do not tell.
         busy: bool (N,), True while this world is being stepped: names the world in which a worker died or hung.
     """
 

@@ -108,7 +108,13 @@ def tiny_replay(size=16):
     """Return a replay of 10 random rows of two worlds in mid-episode."""
     memory = torch.zeros(12, 2, 3, size, size, dtype=torch.uint8)
     replay = TransitionReplay(
-        memory, action_dim=ACTIONS, n_step=1, gamma=0.99, frame_stack=3, device=CPU, seed=1
+        memory,
+        action_dim=ACTIONS,
+        n_step=1,
+        gamma=0.99,
+        frame_stack=3,
+        device=CPU,
+        generator=torch.Generator().manual_seed(1),
     )
     draw = np.random.default_rng(1)
     for row in range(10):

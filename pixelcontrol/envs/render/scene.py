@@ -82,7 +82,7 @@ class Mesh:
 
 
 class Scene:
-    """The drawable content of one task, as seen by its cameras. Picklable; never edits the task's model.
+    """The drawable content of one task, as seen by its cameras; never edits the task's model.
 
     Attributes:
         channels: of an image, of all cameras together.
@@ -196,10 +196,6 @@ class Scene:
             )
             shown = (geoms[:, 0] == int(mujoco.mjtGeom.mjGEOM_HFIELD)) & (geoms[:, 1] == i)
             geoms[shown, 6] = heights.max()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out MuJoCo's scene: another process makes its own."""
-        return self.__dict__ | {"_snapshot": None}
 
     def _snapshot_of(self, physics: Any) -> _Snapshot:
         """MuJoCo's scene of a model. A composer task compiles a new model for each episode."""

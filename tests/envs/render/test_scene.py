@@ -1,6 +1,5 @@
 """A row holds the moment it was packed in, and packing leaves the task alone."""
 
-import pickle
 import subprocess
 import sys
 
@@ -101,13 +100,6 @@ def test_packing_leaves_the_model_alone():
     after = np.empty_like(before)
     mujoco.mj_saveModel(model, None, after)
     np.testing.assert_array_equal(before, after)
-
-
-def test_a_scene_survives_pickling():
-    environment = load("walker", "run")
-    scene = Scene(environment.physics, 0)
-    copy = pickle.loads(pickle.dumps(scene))
-    np.testing.assert_array_equal(pack(copy, environment.physics), pack(scene, environment.physics))
 
 
 def test_a_camera_has_an_id_or_a_name():
