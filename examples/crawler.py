@@ -15,7 +15,7 @@ from dm_control import mujoco
 from dm_control.rl import control
 from dm_control.suite.base import Task
 
-from pixelcontrol.envs.dmc import DmcWorld
+from pixelcontrol.envs.dmc import DmcWorld, RendererName
 
 MODEL = """
 <mujoco>
@@ -74,7 +74,7 @@ class Crawl(Task):
         return float(np.clip(physics.named.data.qvel["along"][0] / FULL_SPEED, -1.0, 1.0))
 
 
-def make_world(image_size: tuple[int, int], action_repeat: int) -> DmcWorld:
+def make_world(image_size: tuple[int, int], action_repeat: int, renderer: RendererName) -> DmcWorld:
     """Build one world; training makes as many as it needs."""
     environment = control.Environment(
         mujoco.Physics.from_xml_string(MODEL),
@@ -82,11 +82,4 @@ def make_world(image_size: tuple[int, int], action_repeat: int) -> DmcWorld:
         control_timestep=CONTROL_TIMESTEP,
         time_limit=EPISODE_FRAMES * CONTROL_TIMESTEP,
     )
-    return DmcWorld(
-        environment,
-        camera="beside",
-        renderer="warp",
-        image_size=image_size,
-        action_repeat=action_repeat,
-        episode_frames=EPISODE_FRAMES,
-    )
+    return DmcWorld(environment, "beside", renderer, image_size, action_repeat)

@@ -295,9 +295,10 @@ class Checkpoints:
         except OSError as error:
             with suppress(OSError):  # the next save removes what cannot be removed now
                 self._remove_unfinished(generation)
+            earlier = "earlier checkpoints are intact" if self._newest else "there is none yet"
             raise CheckpointNotSaved(
-                f"{self.directory}: a checkpoint could not be saved: {error.strerror or error}; "
-                "earlier checkpoints are intact, and saving works again once the disk does"
+                f"{self.directory}: a checkpoint could not be saved: {error.strerror or error}; {earlier}, and "
+                "saving works again once the disk does"
             ) from error
 
     def _remove_unfinished(self, generation: int) -> None:

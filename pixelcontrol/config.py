@@ -68,6 +68,9 @@ def agent_kind(name: str) -> AgentKind:
     if ":" not in name:
         raise ValueError(f"{unknown('agent', name, AGENTS)}, or one of your own, as my_agent:KIND")
     kind = find_own("agent", name, "my_agent:KIND")
+    if kind is None:
+        module, _, attribute = name.partition(":")
+        raise ValueError(f"agent {name!r}: module {module!r} has nothing named {attribute!r}")
     if not isinstance(kind, AgentKind):
         raise ValueError(
             f"agent {name!r}: must be a pixelcontrol.config.AgentKind, and is {type(kind).__name__}"

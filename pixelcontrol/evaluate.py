@@ -17,6 +17,8 @@ from pixelcontrol.types import Agent, Env
 # What an agent's memory draws in an evaluation is the same every time.
 MEMORY_SEED = 0
 
+# 100 s of film; an episode may never end.
+MAX_FILM_IMAGES = 3_000
 
 ENDLESS = (
     "episodes of {task} tell no time limit, and an evaluation waits for their ends: where these may never come, "
@@ -30,7 +32,7 @@ class Evaluation:
 
     Attributes:
         returns: undiscounted return of each episode.
-        video: the first episode's images by the first camera, (images, height, width, 3).
+        video: the first episode's first `MAX_FILM_IMAGES` by the first camera, (images, height, width, 3).
         renderer: what drew the images.
         success_rate: share of the episodes in which the task was achieved; None where the worlds do not tell.
         saturated: whether every action was one and the same, at its bounds: a policy that looks at nothing.
@@ -75,7 +77,7 @@ def evaluate(
         step = env.reset()
         while True:
             observation = memory.push(step)
-            if filming and running[0]:
+            if filming and running[0] and len(video) < MAX_FILM_IMAGES:
                 video.append(step.image[0, :3].clone())  # a view would keep all worlds' images
             running &= ~step.last
             if not running.any():

@@ -188,10 +188,13 @@ def write_video(path: Path, video: UInt8[np.ndarray, "images height width 3"]) -
     large = video.repeat(zoom, axis=1).repeat(zoom, axis=2)
     even = large[:, : large.shape[1] // 2 * 2, : large.shape[2] // 2 * 2]
     temporary = path.with_suffix(f".tmp{path.suffix}")
-    if path.suffix == ".gif":
-        imageio.imwrite(temporary, even, duration=1000 / IMAGES_PER_SECOND, loop=0)
-    else:
-        imageio.imwrite(
-            temporary, even, fps=IMAGES_PER_SECOND, macro_block_size=2, output_params=["-crf", "18"]
-        )
-    temporary.replace(path)
+    try:
+        if path.suffix == ".gif":
+            imageio.imwrite(temporary, even, duration=1000 / IMAGES_PER_SECOND, loop=0)
+        else:
+            imageio.imwrite(
+                temporary, even, fps=IMAGES_PER_SECOND, macro_block_size=2, output_params=["-crf", "18"]
+            )
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

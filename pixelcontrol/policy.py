@@ -33,6 +33,8 @@ from pixelcontrol.memory import FrameStack
 from pixelcontrol.types import Agent, Observation, TimeStep
 
 MAX_WORLDS = 10
+# In an exported program's file: what it is.
+DESCRIPTION = "description.txt"
 
 
 class _Greedy(nn.Module):
@@ -80,9 +82,11 @@ class Episode:
             ValueError: an image or proprioception of another shape than the agent learned from.
         """
         policy = self._policy
-        pixels, sensed = policy.checked(image[None], None if proprio is None else proprio[None], stacked=1)
+        sensed = None if proprio is None else np.asarray(proprio)[None]
+        observation = policy.checked(np.asarray(image)[None], sensed, stacked=1)
         zero = np.zeros(1, dtype=np.float32)  # no agent looks at the rewards of the episode that it acts in
-        step = TimeStep(pixels, self._action, zero, zero, self._first, np.array([False]), sensed.numpy())
+        first, last = self._first, np.array([False])
+        step = TimeStep(observation.stack, self._action, zero, zero, first, last, observation.proprio.numpy())
         self._action = policy.agent.act_greedily(self._memory.push(step)).numpy()
         self._first = np.array([False])
         return self._action[0].copy()
@@ -162,6 +166,7 @@ class Policy:
                 f"{self.config.agent} remembers its episode, and cannot act on single observations; use "
                 "act = policy.episode(), then act(image) with each image"
             )
+        stack, proprio = np.asarray(stack), None if proprio is None else np.asarray(proprio)
         single = stack.ndim == 3
         if single:
             stack, proprio = stack[None], None if proprio is None else proprio[None]
@@ -223,6 +228,10 @@ class Policy:
 
         Departure: where the agent draws what it remembers, the program takes what is most likely.
 
+        What the program takes and what its actions mean lies in the file too, for whoever finds it::
+
+            torch.export.load("policy.pt2", extra_files=(notes := {"description.txt": ""}))
+
         Returns:
             What the program takes, in words.
 
@@ -249,6 +258,10 @@ class Policy:
                 f"{self.config.agent} has a memory of its own, which no exported program knows; act with "
                 "pixelcontrol.load and policy.episode()"
             )
+        takes = ", ".join(
+            f"{name}: {str(part.dtype).removeprefix('torch.')} (batch, {', '.join(map(str, part.shape[1:]))})"
+            for name, part in example.items()
+        )
         batch = torch.export.Dim("batch")
         program = torch.export.export(
             module,
@@ -259,12 +272,11 @@ class Policy:
         buffer = io.BytesIO()
         with warnings.catch_warnings():  # it takes weights that lie channels-last for parts of larger ones
             warnings.filterwarnings("ignore", "No complete tensor", UserWarning)
-            torch.export.save(program, buffer)
+            torch.export.save(
+                program, buffer, extra_files={DESCRIPTION: f"takes {takes}; {self.description()}"}
+            )
         path.write_bytes(buffer.getbuffer())
-        return ", ".join(
-            f"{name}: {str(part.dtype).removeprefix('torch.')} (batch, {', '.join(map(str, part.shape[1:]))})"
-            for name, part in example.items()
-        )
+        return takes
 
     def evaluate(
         self, episodes: int, *, renderer: RendererName | None = None, seed: int | None = None

@@ -191,6 +191,11 @@ class Run:
         """Environment frames so far, over all worlds."""
         return self.counters.agent_step * self.config.loop.action_repeat
 
+    @property
+    def how_to_resume(self) -> str:
+        """The command that goes on with what was saved."""
+        return f"continue with: pixelcontrol train --resume {shlex.quote(str(self.run_dir))}"
+
     def _announcement(self) -> str:
         c, h = self.config, self.hardware
         return (
@@ -303,8 +308,7 @@ class Run:
     def heed_signal(self) -> None:
         """Raise `Interrupted` if a signal came."""
         if self.signal is not None:
-            run_dir = shlex.quote(str(self.run_dir))
-            raise Interrupted(self.signal, f"continue with: pixelcontrol train --resume {run_dir}")
+            raise Interrupted(self.signal, self.how_to_resume)
 
     def _updates_due(self, agent_steps: int) -> int:
         """Count the multiples of `update_every_agent_steps` that this round's agent steps go through."""
@@ -619,6 +623,8 @@ def _train_and_save(run: Run) -> None:
             run.save()
         except CheckpointNotSaved as error:
             raise CheckpointNotSaved(f"{reason}; {error}") from error
+        if isinstance(reason, WorkerError):
+            raise WorkerError(f"{reason}; all is saved: {run.how_to_resume}") from reason
         raise
 
 

@@ -35,7 +35,7 @@ def crawl(world: DmcWorld, seed: int, period: float) -> float:
 
 
 def test_the_crawler_is_paid_for_crawling() -> None:
-    world = build_world("crawler:make_world", (48, 48), 4)
+    world = build_world("crawler:make_world", (48, 48), 4, "warp")
     gait = crawl(world, 1, 0.4)
     assert abs(crawl(world, 1, 0.0)) < 10.0
     assert gait > 100.0

@@ -125,7 +125,9 @@ def test_one_with_proprioception_is_evaluated_filmed_and_exported(
     assert printed.startswith(f"{exported} takes {takes}; observations are the last 3 images, oldest first")
     # only who made a world knows what its planes are
     assert "planes of an image are the 3 that sensing:make_world gave in training; actions are in" in printed
-    act, policy = torch.export.load(exported).module(), pixelcontrol.load(sensing_dir)
+    notes = {"description.txt": ""}
+    act, policy = torch.export.load(exported, extra_files=notes).module(), pixelcontrol.load(sensing_dir)
+    assert notes["description.txt"] == printed.strip().removeprefix(f"{exported} ")
     draw = torch.Generator().manual_seed(1)
     for count in (1, 5):
         stack = torch.randint(0, 256, (count, 9, 16, 16), dtype=torch.uint8, generator=draw)
@@ -324,9 +326,13 @@ def test_images_of_another_kind_are_refused(image: np.ndarray, words: str, run_d
         pixelcontrol.load(run_dir).episode()(image)
 
 
-def test_scaled_images_are_refused(run_dir: Path) -> None:
+def test_tensors_are_taken_and_scaled_images_refused(run_dir: Path) -> None:
     # in a process of its own: under the tests' type checks they would not get as far
-    image = "numpy.zeros((3, 24, 24), numpy.float32)"
-    code = f"import sys, numpy, pixelcontrol; pixelcontrol.load(sys.argv[1]).episode()({image})"
+    code = """
+import sys, numpy, torch, pixelcontrol
+policy, image = pixelcontrol.load(sys.argv[1]), numpy.zeros((3, 24, 24), numpy.uint8)
+assert (policy.episode()(torch.from_numpy(image), []) == policy.episode()(image)).all()
+policy.episode()(image.astype(numpy.float32))
+"""
     ended = subprocess.run([sys.executable, "-c", code, run_dir], capture_output=True, text=True, check=False)
     assert "ValueError: images must be uint8, with values from 0 to 255, and not float32" in ended.stderr

@@ -438,7 +438,9 @@ def test_updates_made_before_a_world_failed_are_not_made_again(
         return step
 
     monkeypatch.setattr(VectorEnv, "receive", fail_once)
-    with pytest.raises(WorkerError):
+    with pytest.raises(
+        WorkerError, match=r"failed for good; all is saved: continue with: .* --resume .*failing"
+    ):
         train(config, failing)
     train(config, failing, resume=True)
     counts = [Checkpoints(run_dir).load()["counters"] for run_dir in (whole, failing)]

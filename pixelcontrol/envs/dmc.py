@@ -8,7 +8,8 @@ Imports of dm_control stand inside of functions, because the OpenGL platform mus
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from pixelcontrol.envs.render import gl
 from pixelcontrol.envs.tasks import Cameras, Task, channel_count
+from pixelcontrol.envs.user import write_proprio
 
 if TYPE_CHECKING:
     from pixelcontrol.envs.render.opengl import OpenGLRenderer
@@ -59,6 +61,15 @@ def seed_episodes(environment: Any, seed: int) -> None:
     random.seed(seed)
 
 
+def _time_limit(environment: Any) -> int | None:
+    """Return after how many frames an environment cuts its episodes off; None where it does not tell."""
+    if is_composer(environment):
+        frames = environment._time_limit / environment.control_timestep()
+    else:
+        frames = getattr(environment, "_step_limit", math.inf)
+    return math.ceil(round(frames, 6)) if math.isfinite(frames) else None
+
+
 def make_dmc_world(
     task: Task, renderer: RendererName, image_size: tuple[int, int], action_repeat: int
 ) -> DmcWorld:
@@ -93,7 +104,7 @@ class DmcWorld:
         episode_frames: int | None = None,
         *,
         depth: float = 0.0,
-        proprio: str | None = None,
+        proprio: str | Sequence[str] = (),
         success: Callable[[Any], bool] | None = None,
     ) -> None:
         """Wrap an environment.
@@ -105,10 +116,11 @@ class DmcWorld:
             renderer: "warp": the payload is the poses; "opengl": it is the finished image.
             image_size: (height, width).
             action_repeat: frames per agent step.
-            episode_frames: frames until the time limit, or None when unknown.
+            episode_frames: frames until the time limit, where the environment's own is not to be waited for, or it
+                has none.
             depth: metres that a fourth channel of each camera shows, or 0 (see `Task`).
-            proprio: entry of the environment's observations whose numbers are the proprioception; scale them to
-                about unit size.
+            proprio: entries, or one, of the environment's observations, whose numbers are the proprioception, one
+                behind another; scale them to about unit size.
             success: asked of the environment's physics after each frame, whether the task is achieved now; an
                 episode is a success if it once was. Rates of success stand beside returns then.
 
@@ -126,13 +138,13 @@ class DmcWorld:
             raise ValueError(
                 f"renderer is {renderer!r} and depth {depth}, but must be 'warp' or 'opengl', and at least 0"
             )
-        self._proprio, self._proprio_dim = proprio, 0
-        if proprio is not None:
-            if proprio not in (seen := environment.observation_spec()):
-                raise ValueError(
-                    f"proprio is {proprio!r}, but observations have only {', '.join(seen) or 'nothing'}"
-                )
-            self._proprio_dim = int(np.prod(seen[proprio].shape))
+        self._proprio_sizes: dict[str, int] = {}
+        seen = environment.observation_spec() if proprio else {}
+        for name in (proprio,) if isinstance(proprio, str) else proprio:
+            if name not in seen:
+                known = ", ".join(seen) or "nothing"
+                raise ValueError(f"proprio has {name!r}, but observations have only {known}")
+            self._proprio_sizes[name] = int(np.prod(seen[name].shape))
         self._is_achieved = success
         self.success = False
         self._observation: Any = None
@@ -141,7 +153,8 @@ class DmcWorld:
         self._image_size = image_size
         self._depth = depth
         self._action_repeat = action_repeat
-        self._episode_frames = episode_frames
+        self._episode_frames = min(filter(None, (episode_frames, _time_limit(environment))), default=None)
+        self._frame = 0
         self._minimum = np.broadcast_to(bounds.minimum, bounds.shape).astype(np.float64)
         self._half_range = (bounds.maximum - self._minimum) / 2.0
         self._opengl: OpenGLRenderer | None = None
@@ -165,7 +178,7 @@ class DmcWorld:
             payload_dtype="float32" if self.scene else "uint8",
             action_repeat=self._action_repeat,
             episode_frames=self._episode_frames,
-            proprio_dim=self._proprio_dim,
+            proprio_dim=sum(self._proprio_sizes.values()),
             tells_success=self._is_achieved is not None,
         )
 
@@ -175,6 +188,7 @@ class DmcWorld:
             self._close_opengl()  # it compiles a new model for every episode.
         seed_episodes(self._environment, seed)
         self._observation = self._environment.reset().observation
+        self._frame = 0
         self.success = False
 
     def step(self, action: np.ndarray) -> tuple[float, float, bool]:
@@ -195,7 +209,8 @@ class DmcWorld:
                 self.success |= bool(self._is_achieved(self._environment.physics))
             reward += discount * time_step.reward
             discount *= time_step.discount
-            if time_step.last():
+            self._frame += 1
+            if time_step.last() or self._frame == self._episode_frames:
                 return reward, discount, True
         return reward, discount, False
 
@@ -214,7 +229,7 @@ class DmcWorld:
 
     def sense(self, out: np.ndarray) -> None:
         """See `pixelcontrol.types.SensingWorld`."""
-        out[:] = np.ravel(self._observation[self._proprio])
+        write_proprio(self._observation, self._proprio_sizes, out)
 
     def close(self) -> None:
         """See `pixelcontrol.types.World`."""

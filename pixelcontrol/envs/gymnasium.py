@@ -19,7 +19,7 @@ real robot, says `repeats=False`: a resumed run then drops its last episode.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,12 @@ import gymnasium
 import numpy as np
 from PIL import Image
 
+from pixelcontrol.envs.user import write_proprio
+
 if TYPE_CHECKING:
     from pixelcontrol.types import WorldSpec
+
+_PICTURE = "a uint8 Box (height, width, 3) or (3, height, width)"
 
 
 class GymnasiumWorld:
@@ -46,7 +50,7 @@ class GymnasiumWorld:
         action_repeat: int = 1,
         *,
         images: str | Sequence[str] = (),
-        proprio: str | None = None,
+        proprio: str | Sequence[str] = (),
         success: str | None = None,
         repeats: bool = True,
     ) -> None:
@@ -58,8 +62,8 @@ class GymnasiumWorld:
             action_repeat: frames per agent step.
             images: keys, or one, of pictures in a Dict of observations, one for each camera; they lie behind one
                 another along the channels. Without it such pictures are not looked at.
-            proprio: key of a Box in a Dict of observations, whose numbers are the proprioception; scale them to
-                about unit size.
+            proprio: keys, or one, of Boxes in a Dict of observations, whose numbers are the proprioception, one
+                part behind another; scale them to about unit size.
             success: key of `info` that says whether the task is achieved, such as "is_success" or "success", at
                 every frame or at the last; an episode is a success if it once was so. Rates of success stand
                 beside returns then.
@@ -72,29 +76,27 @@ class GymnasiumWorld:
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
             raise ValueError(f"actions must be a 1-dimensional Box with finite bounds, got {space}")
         seen = env.observation_space
-        parts = seen if isinstance(seen, gymnasium.spaces.Dict) else {}
+        parts = seen.spaces if isinstance(seen, gymnasium.spaces.Dict) else {}
         images = (images,) if isinstance(images, str) else images
         for name in images:
-            if not _is_picture(parts.get(name)):
-                raise ValueError(
-                    f"images has {name!r}, but observations have no picture of that name: {seen}"
-                )
+            if not _is_picture(part := _part(parts, "images", name)):
+                raise ValueError(f"images has {name!r}, which is {part}, but must be {_PICTURE}")
         self._images = tuple(images)
         self._observes_images = _is_picture(seen)
         if not images and not self._observes_images and env.render_mode != "rgb_array":
+            shown = f"name pictures among {', '.join(parts)} by images=(...), or " if parts else ""
             raise ValueError(
-                f"no images: observations are {seen} and render_mode is {env.render_mode!r}; "
-                f'name pictures in them by images=(...), or make the environment with render_mode="rgb_array"'
+                f"no images: observations are {'a Dict' if parts else seen}, where {_PICTURE} is wanted, and "
+                f'render_mode is {env.render_mode!r}; {shown}make the environment with render_mode="rgb_array"'
             )
         self._repeats = repeats
         self._success = success
         self._told = self.success = False
-        self._proprio, self._proprio_dim = proprio, 0
-        if proprio is not None:
-            sensed = parts.get(proprio)
-            if not isinstance(sensed, gymnasium.spaces.Box):
-                raise ValueError(f"proprio is {proprio!r}, but observations have no Box of that name: {seen}")
-            self._proprio_dim = gymnasium.spaces.flatdim(sensed)
+        self._proprio_sizes: dict[str, int] = {}
+        for name in (proprio,) if isinstance(proprio, str) else proprio:
+            if not isinstance(part := _part(parts, "proprio", name), gymnasium.spaces.Box):
+                raise ValueError(f"proprio has {name!r}, which is {part}, but must be a Box")
+            self._proprio_sizes[name] = gymnasium.spaces.flatdim(part)
         self._env = env
         self._image_size = image_size
         self._action_repeat = action_repeat
@@ -115,7 +117,7 @@ class GymnasiumWorld:
             action_repeat=self._action_repeat,
             episode_frames=_time_limit(self._env),
             repeats=self._repeats,
-            proprio_dim=self._proprio_dim,
+            proprio_dim=sum(self._proprio_sizes.values()),
             tells_success=self._success is not None,
         )
 
@@ -176,11 +178,20 @@ class GymnasiumWorld:
 
     def sense(self, out: np.ndarray) -> None:
         """See `pixelcontrol.types.SensingWorld`."""
-        out[:] = np.asarray(self._observation[self._proprio]).flatten()
+        write_proprio(self._observation, self._proprio_sizes, out)
 
     def close(self) -> None:
         """See `pixelcontrol.types.World`."""
         self._env.close()
+
+
+def _part(parts: Mapping[str, gymnasium.Space[Any]], argument: str, name: str) -> gymnasium.Space[Any]:
+    """Return a part of a Dict of observations, which `argument` names."""
+    if name not in parts:
+        raise ValueError(
+            f"{argument} has {name!r}, but observations have only {', '.join(parts) or 'no parts'}"
+        )
+    return parts[name]
 
 
 def _truth(key: str | None, told: Any) -> bool:
@@ -199,7 +210,7 @@ def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
     return env.get_wrapper_attr("_max_episode_steps") if env.has_wrapper_attr("_max_episode_steps") else None
 
 
-def _is_picture(space: gymnasium.Space[Any] | None) -> bool:
+def _is_picture(space: gymnasium.Space[Any]) -> bool:
     return (
         isinstance(space, gymnasium.spaces.Box)
         and space.dtype == np.uint8

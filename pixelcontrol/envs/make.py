@@ -7,9 +7,9 @@ A task "my_robot:make_world" is a user's own: `make_world(image_size=..., action
     from dm_control.rl import control
     from pixelcontrol.envs.dmc import DmcWorld
 
-    def make_world(image_size, action_repeat):
+    def make_world(image_size, action_repeat, renderer):
         environment = control.Environment(MyPhysics.from_xml_path("robot.xml"), MyTask(), time_limit=20)
-        return DmcWorld(environment, 0, "warp", image_size, action_repeat, episode_frames=1000)
+        return DmcWorld(environment, 0, renderer, image_size, action_repeat)
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def make_env(
         task: as `find_task` gives it.
         num_worlds: N.
         num_workers: worker processes; 0 steps the worlds in this process.
-        renderer: what draws dm_control's tasks; the toy and users' worlds decide themselves, but "opengl" sees
-            to it that they can draw with it.
+        renderer: what draws dm_control's tasks, and a user's `DmcWorld`; other worlds decide themselves, but
+            "opengl" sees to it that they can draw with it.
         image_size: (height, width).
         action_repeat: frames per agent step.
         device: torch device of the images.
@@ -57,7 +57,7 @@ def make_env(
 
     Raises:
         ValueError: a user's factory cannot be found or called, or makes no worlds, or those of other images or
-            action repeat, or of proprioception that they do not give.
+            action repeat, or drawn by another renderer, or of proprioception that they do not give.
         WorkerError: a worker could not build its worlds.
     """
     make_world = world_factory(task, renderer, image_size, action_repeat)
@@ -73,8 +73,13 @@ def make_env(
         scene = world.scene if isinstance(world, DmcWorld) else None
         if not (draws or scene) or spec.action_repeat != action_repeat:
             raise ValueError(
-                f"{task.name}: expected uint8 images of shape (channels, {image_size[0]}, {image_size[1]}) and "
-                f"action repeat {action_repeat}, got {spec}"
+                f"{task.name}: its spec has payload_shape {spec.payload_shape!r}, payload_dtype "
+                f"{spec.payload_dtype!r} and action_repeat {spec.action_repeat}, but must have (channels, "
+                f"{image_size[0]}, {image_size[1]}), 'uint8' and {action_repeat}"
+            )
+        if spec.action_dim < 1:
+            raise ValueError(
+                f"{task.name}: its spec has action_dim {spec.action_dim}, but must have 1 or more"
             )
         if spec.proprio_dim and not isinstance(world, SensingWorld):
             raise ValueError(
@@ -86,13 +91,18 @@ def make_env(
                 f"{task.name}: its spec has tells_success, but it has no attribute `success` "
                 "(see pixelcontrol.types.JudgingWorld)"
             )
+        if isinstance(world, DmcWorld) and (drawn_by := "warp" if scene else "opengl") != renderer:
+            raise ValueError(
+                f"{task.name} draws with {drawn_by}, and --renderer is {renderer}: give it an argument "
+                f"`renderer`, for DmcWorld, or use --renderer {drawn_by}"
+            )
         draw: Renderer
         if scene is not None:
             from pixelcontrol.envs.render.warp import WarpRenderer  # it takes half a second to load
 
             draw = WarpRenderer(scene, num_worlds, image_size, str(device))
         else:
-            name = "opengl" if isinstance(world, DmcWorld) else "own"
+            name = renderer if isinstance(world, DmcWorld) else "own"
             draw = PixelRenderer(name, (spec.payload_shape[0], *image_size), str(device))
     finally:
         world.close()
@@ -114,7 +124,7 @@ def world_factory(
     if task.source == "factory":
         if renderer == "opengl":
             gl.choose_opengl()  # Before the user's module imports dm_control.
-        return partial(build_world, task.name, image_size, action_repeat)
+        return partial(build_world, task.name, image_size, action_repeat, renderer)
     if task.source == "toy":
         return partial(ToyWorld, image_size, action_repeat)
     return partial(make_dmc_world, task, renderer, image_size, action_repeat)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import warnings
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 
 def find_own(what: str, name: str, example: str) -> Any:
@@ -35,8 +38,10 @@ def find_own(what: str, name: str, example: str) -> Any:
     return getattr(module, attribute, None)
 
 
-def build_world(name: str, image_size: tuple[int, int], action_repeat: int) -> Any:
+def build_world(name: str, image_size: tuple[int, int], action_repeat: int, renderer: str) -> Any:
     """Call the function `name`, which is "module:function", as a factory of worlds.
+
+    It is given `renderer`, too, if it has an argument of that name.
 
     Raises:
         ValueError: there is no such function, or it takes other arguments.
@@ -45,11 +50,36 @@ def build_world(name: str, image_size: tuple[int, int], action_repeat: int) -> A
     module_name, _, function = name.partition(":")
     if not callable(factory):
         raise ValueError(f"task {name!r}: module {module_name!r} has no function {function!r}")
-    arguments = {"image_size": image_size, "action_repeat": action_repeat}
+    arguments: dict[str, Any] = {"image_size": image_size, "action_repeat": action_repeat}
+    signature = inspect.signature(factory)
+    if "renderer" in signature.parameters:
+        arguments["renderer"] = renderer
     try:
-        inspect.signature(factory).bind(**arguments)
+        signature.bind(**arguments)
     except TypeError as error:
         raise ValueError(
             f"task {name!r}: {function} is called with image_size and action_repeat, but {error}"
         ) from error
     return factory(**arguments)
+
+
+def write_proprio(observation: Mapping[str, Any], sizes: Mapping[str, int], out: np.ndarray) -> None:
+    """Write the numbers of an observation's parts one after another.
+
+    Args:
+        observation: of the present moment.
+        sizes: how many numbers each part has, in their order.
+        out: float32 (sum of the sizes,).
+
+    Raises:
+        ValueError: a part has another number of them.
+    """
+    start = 0
+    for name, size in sizes.items():
+        numbers = np.ravel(observation[name])
+        if len(numbers) != size:
+            raise ValueError(
+                f"proprio {name!r} has {len(numbers)} numbers, but its space or spec says {size}"
+            )
+        out[start : start + size] = numbers
+        start += size

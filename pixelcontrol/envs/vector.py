@@ -207,7 +207,7 @@ class VectorEnv:
 
         Raises:
             WorkerError: a worker failed again and again, or a world gave a reward, discount, payload or
-                proprioception that is not finite.
+                proprioception that is not finite, or a discount that is none.
         """
         if not self._awaited:
             raise RuntimeError("call send() before receive()")
@@ -219,6 +219,12 @@ class VectorEnv:
         rows = self._rows
         for name in ("reward", "discount", "payload", "proprio"):
             self._refuse_non_finite(name, getattr(rows, name))
+        if (strange := (rows.discount < 0.0) | (rows.discount > 1.0)).any():
+            i = int(np.argmax(strange))
+            raise WorkerError(
+                f"discount of {self._where(i)} is {rows.discount[i]}, but must lie from 0, at a true end, to 1; "
+                "mend the world"
+            )
         self._commit()
         first = rows.command == BEGIN
         return TimeStep(
@@ -391,7 +397,7 @@ class VectorEnv:
         if values.dtype.kind != "f" or np.isfinite(values).all():
             return
         i = int(np.argwhere(~np.isfinite(values))[0, 0])
-        raise WorkerError(f"{name} of {self._where(i)} is not finite: {values[i]}; mend the world, and go on")
+        raise WorkerError(f"{name} of {self._where(i)} is not finite: {values[i]}; mend the world")
 
 
 class _Worker:

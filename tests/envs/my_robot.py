@@ -75,7 +75,7 @@ def make_world_of_another_size(image_size, action_repeat):
     return GymnasiumWorld(Slider(), (50, 50), action_repeat)
 
 
-def make_dm_control_world(image_size, action_repeat):
+def make_dm_control_world(image_size, action_repeat, renderer="warp"):
     from dm_control.rl import control
     from dm_control.suite import pendulum
 
@@ -83,4 +83,8 @@ def make_dm_control_world(image_size, action_repeat):
 
     physics = pendulum.Physics.from_xml_string(*pendulum.get_model_and_assets())
     environment = control.Environment(physics, pendulum.SwingUp(), time_limit=1.0)
-    return DmcWorld(environment, 0, "warp", image_size, action_repeat)
+    return DmcWorld(environment, 0, renderer, image_size, action_repeat)
+
+
+def make_opengl_world(image_size, action_repeat):
+    return make_dm_control_world(image_size, action_repeat, renderer="opengl")

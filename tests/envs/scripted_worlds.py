@@ -14,6 +14,7 @@ EPISODE_STEPS = 3
 
 # First controls that make a `ScriptedWorld` misbehave.
 END, RAISE, DIE, HANG, NAN_REWARD, NAN_PAYLOAD, NAN_PROPRIO = 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65
+DISCOUNT_OF_TWO = 0.68
 
 
 class ScriptedWorld:
@@ -53,6 +54,8 @@ class ScriptedWorld:
                 self.spoiled = True
             case 0.65:
                 self.hurt = True
+            case 0.68:
+                return 1.0, 2.0, False
         return 10.0 * self.count, 1.0, self.count == EPISODE_STEPS
 
     def observe(self, out):

@@ -215,6 +215,40 @@ def test_an_entry_of_the_observations_is_sensed(entry, numbers):
     assert world("walker_walk").spec.proprio_dim == 0
 
 
+def test_several_entries_lie_behind_one_another():
+    environment = load_environment(find_task("walker_walk"))
+    ours = DmcWorld(environment, 0, "warp", (8, 8), action_repeat=2, proprio=("height", "velocity"))
+    ours.reset(seed=3)
+    seen = environment.task.get_observation(environment.physics)
+    np.testing.assert_array_equal(sensed(ours), np.float32([seen["height"], *seen["velocity"]]))
+
+
+@pytest.mark.parametrize("task", ["pendulum_swingup", "reach_duplo"])
+def test_a_time_limit_is_the_environments_own(task):
+    known = find_task(task)
+    ours = DmcWorld(load_environment(known), 0, "warp", (8, 8), action_repeat=3)
+    assert ours.spec.episode_frames == known.episode_frames
+    assert countdown(Countdown()).spec.episode_frames is None
+
+
+@pytest.mark.parametrize("own_limit", [np.inf, 20.0])
+def test_a_time_limit_ends_an_environment_that_would_go_on(own_limit):
+    """Of 4 frames, 3 to a step; an environment's own is 0.01 s each."""
+    from dm_control.rl import control
+    from dm_control.suite import pendulum
+
+    physics = pendulum.Physics.from_xml_string(*pendulum.get_model_and_assets())
+    environment = control.Environment(physics, pendulum.SwingUp(), time_limit=own_limit)
+    ours = DmcWorld(environment, 0, "warp", (8, 8), action_repeat=3, episode_frames=4)
+    assert ours.spec.episode_frames == 4
+    for _ in range(2):
+        ours.reset(seed=0)
+        start = environment.physics.time()
+        assert ours.step(np.float32([0.0]))[1:] == (1.0, False)
+        assert ours.step(np.float32([0.0]))[1:] == (1.0, True)
+        np.testing.assert_allclose(environment.physics.time() - start, 4 * environment.control_timestep())
+
+
 def test_an_episode_is_a_success_once_its_physics_was():
     asked = []
 
@@ -240,7 +274,7 @@ def test_an_episode_is_a_success_once_its_physics_was():
 def test_what_cannot_be_sensed_is_refused():
     environment = load_environment(find_task("walker_walk"))
     with pytest.raises(
-        ValueError, match="proprio is 'smell', but observations have only orientations, height, vel"
+        ValueError, match="proprio has 'smell', but observations have only orientations, height, vel"
     ):
         DmcWorld(environment, 0, "warp", (8, 8), action_repeat=2, proprio="smell")
 

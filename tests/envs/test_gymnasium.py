@@ -159,11 +159,25 @@ def test_a_part_of_the_observations_is_sensed():
     assert GymnasiumWorld(env, (16, 16)).spec.proprio_dim == 0
 
 
+def test_what_senses_more_or_less_than_its_space_says_is_refused():
+    world = GymnasiumWorld(Blind(), (16, 16), proprio="arm")
+    world.reset(seed=0)
+    for numbers in (np.zeros(1), np.zeros(5)):
+        world._observation = {"arm": numbers}
+        with pytest.raises(
+            ValueError, match=rf"proprio 'arm' has {len(numbers)} numbers, but its space .* says 4"
+        ):
+            world.sense(np.zeros(4, np.float32))
+
+
 @pytest.mark.parametrize(
     ("env", "proprio"), [(Blind(), "leg"), (Blind(), "mode"), (Slider("state", "rgb_array"), "state")]
 )
 def test_what_cannot_be_sensed_is_refused(env, proprio):
-    words = rf"proprio is '{proprio}', but observations have no Box of that name: (Dict\('arm': Box|Box)"
+    words = (
+        rf"proprio has '{proprio}', "
+        r"(but observations have only (arm, mode|no parts)|which is Discrete\(3\), but must be a Box)"
+    )
     with pytest.raises(ValueError, match=words):
         GymnasiumWorld(env, (16, 16), proprio=proprio)
 
@@ -173,13 +187,22 @@ class Cameras(Blind):
 
     observation_space = Dict(
         front=Box(0, 255, (20, 30, 3), np.uint8), wrist=Box(0, 255, (3, 10, 10), np.uint8),
-        arm=Box(-1.0, 1.0, (2, 2), np.float64),
+        arm=Box(-1.0, 1.0, (2, 2), np.float64), speed=Box(-9.0, 9.0, ()),
     )  # fmt: skip
     render_mode = None
 
     def sense(self):
         front = np.full((20, 30, 3), [1, 2, 3], np.uint8)
-        return super().sense() | {"front": front, "wrist": np.full((3, 10, 10), 9, np.uint8)}
+        return super().sense() | {"front": front, "wrist": np.full((3, 10, 10), 9, np.uint8), "speed": 7.0}
+
+
+def test_several_parts_lie_behind_one_another():
+    world = GymnasiumWorld(Cameras(), (10, 10), images="front", proprio=("speed", "arm"))
+    assert world.spec.proprio_dim == 5
+    world.reset(seed=0)
+    out = np.zeros(5, np.float32)
+    world.sense(out)
+    np.testing.assert_array_equal(out, np.float32([7.0, *world._env.arm.flatten()]))
 
 
 def test_several_cameras_of_an_observation_lie_behind_one_another():
@@ -189,7 +212,17 @@ def test_several_cameras_of_an_observation_lie_behind_one_another():
     assert [set(plane.flatten()) for plane in observed(world)] == [{9}, {9}, {9}, {1}, {2}, {3}]
 
 
-@pytest.mark.parametrize(("images", "words"), [(("arm",), "no picture of that name"), ((), "images=")])
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (("arm",), r"images has 'arm', which is Box\(.*\), but must be a uint8 Box \(height, width, 3\) or"),
+        (("back",), "images has 'back', but observations have only front, wrist, arm, speed"),
+        (
+            (),
+            r"are a Dict, .* name pictures among front, wrist, arm, speed by images=\(\.\.\.\), or make",
+        ),
+    ],
+)
 def test_pictures_that_no_observation_has_are_refused(images, words):
     with pytest.raises(ValueError, match=words):
         GymnasiumWorld(Cameras(), (10, 10), images=images)

@@ -175,6 +175,7 @@ def test_what_a_users_own_world_senses_is_that_of_its_image():
 def test_a_users_own_dm_control_task_is_drawn_by_warp():
     env = make("my_robot:make_dm_control_world", action_repeat=10)
     assert env.renderer.name == "warp"
+    assert env.spec.episode_frames == 50
     row, steps = env.reset(), 0
     assert row.image.float().std() > 5
     while not row.last.any():
@@ -182,6 +183,15 @@ def test_a_users_own_dm_control_task_is_drawn_by_warp():
         row, steps = env.receive(), steps + 1
     assert steps == 5  # 1 second at 50 frames/s
     assert row.discount.tolist() == [1.0, 1.0]
+
+
+def test_a_users_factory_may_ask_which_renderer_is_wanted(monkeypatch):
+    from pixelcontrol.envs.user import build_world
+
+    given = [
+        build_world("my_robot:make_dm_control_world", (8, 8), 2, name).scene for name in ("warp", "opengl")
+    ]
+    assert [scene is not None for scene in given] == [True, False]
 
 
 def test_a_real_robot_is_not_made_to_repeat_its_moves():
@@ -215,7 +225,11 @@ def test_a_real_robot_is_not_made_to_repeat_its_moves():
             "my_robot:make_bare_environment",
             "returned Slider, but must return a World; wrap a Gymnasium",
         ),
-        ("my_robot:make_world_of_another_size", r"expected uint8 images of shape \(channels, 84, 84\)"),
+        (
+            "my_robot:make_opengl_world",
+            "draws with opengl, and --renderer is warp: give it an argument `renderer`, .* --renderer opengl",
+        ),
+        ("my_robot:make_world_of_another_size", r"must have \(channels, 84, 84\), 'uint8' and 2"),
     ],
 )
 def test_a_users_mistakes_are_named(name, message):

@@ -15,7 +15,17 @@ import numpy as np
 import pytest
 import scripted_worlds
 import torch
-from scripted_worlds import DIE, END, HANG, NAN_PAYLOAD, NAN_PROPRIO, NAN_REWARD, RAISE, ScriptedWorld
+from scripted_worlds import (
+    DIE,
+    DISCOUNT_OF_TWO,
+    END,
+    HANG,
+    NAN_PAYLOAD,
+    NAN_PROPRIO,
+    NAN_REWARD,
+    RAISE,
+    ScriptedWorld,
+)
 
 from pixelcontrol.envs import vector
 from pixelcontrol.envs.toy import ToyWorld
@@ -438,6 +448,15 @@ def test_numbers_that_are_not_finite_are_refused(control, name):
     env.reset()
     with pytest.raises(WorkerError, match=rf"{name} of world 1 \(episode 0 with seed \d+, agent step 1\)"):
         step(env, 0.0, control)
+
+
+def test_a_discount_that_is_none_is_refused():
+    env = scripted(num_worlds=2)
+    env.reset()
+    with pytest.raises(
+        WorkerError, match=r"discount of world 1 .* is 2\.0, but must lie from 0, at a true end, to 1"
+    ):
+        step(env, 0.0, DISCOUNT_OF_TWO)
 
 
 # --- processes ----------------------------------------------------------------------------------------------
