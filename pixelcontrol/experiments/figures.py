@@ -47,6 +47,7 @@ from pixelcontrol.experiments.summary import (
     comparable_tasks,
     final_scores,
     scores,
+    success_curves,
     task_curves,
 )
 
@@ -99,9 +100,9 @@ _RUN_CURVE_STYLES: dict[str, dict[str, Any]] = {
 def write_figures(paths: Iterable[Path | str], out: Path) -> list[Path]:
     """Draw every figure that the runs at `paths` allow.
 
-    Always the curves of each task against frames and against hours, and the table of scores. With two tasks or
-    more that can be averaged, also their average and the statistics of `statistics.py`. With the agents of
-    `ABLATION_ROWS`, also the ablation.
+    Always the curves of each task against frames and against hours, and the table of scores. Where runs tell rates
+    of success, those too. With two tasks or more that can be averaged, also their average and the statistics of
+    `statistics.py`. With the agents of `ABLATION_ROWS`, also the ablation.
 
     Args:
         paths: run directories, directories of them, or tables of evaluations (see `runs.read_runs`).
@@ -117,6 +118,8 @@ def write_figures(paths: Iterable[Path | str], out: Path) -> list[Path]:
             *(path for axis in AXES for path in _write_curves(runs, axis, out / f"curves_{axis}s")),
             _write_numbers([_score_row(score) for score in scores(runs)], out / "scores.csv"),
         ]
+        if success_curves(runs):
+            written += _write_success(runs, out / "success")
         if len(comparable_tasks(runs)) > 1:
             written += _write_average(runs, out / "average")
             written += _write_statistics(runs, out / "statistics")
@@ -221,6 +224,25 @@ def _write_curves(runs: Sequence[Run], axis: Axis, stem: Path) -> list[Path]:
     figure.supylabel("evaluation return", fontsize=9, color=_INK)
     _legend(figure, runs, colours, published)
     _say(figure, notices(runs))
+    return _write(figure, _curve_rows(curves), stem)
+
+
+def _write_success(runs: Sequence[Run], stem: Path) -> list[Path]:
+    """Rates of success of the runs that tell them: one panel for every task."""
+    curves = success_curves(runs)
+    tasks = list(dict.fromkeys(curve.task for curve in curves))
+    colours = agent_colours(run.agent for run in runs)
+    figure, panels = _panels(len(tasks))
+    for task, axes in zip(tasks, panels, strict=True):
+        shown = [curve for curve in curves if curve.task == task]
+        _draw_curves(axes, shown, "frame", colours)
+        _finish(axes, "frame", highest=1)
+        axes.set_ylim(0, 1.02)
+        _label_ends(axes, shown, "frame", colours, [f"{curve.mean[-1]:.0%}" for curve in shown])
+        axes.set_title(task)
+    figure.supylabel("rate of success in evaluations", fontsize=9, color=_INK)
+    _legend(figure, [run for curve in curves for run in curve.runs], colours, published=False)
+    _say(figure, notices([run for curve in curves for run in curve.runs]))
     return _write(figure, _curve_rows(curves), stem)
 
 

@@ -41,6 +41,7 @@ from pixelcontrol.experiments.summary import (
     final_scores,
     groups,
     scores,
+    success_curves,
     task_curves,
 )
 
@@ -106,18 +107,27 @@ def _charts(runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
     number = len(comparable_tasks(runs))
     if number > 1:
         title, unit = f"average of {number} tasks", "fraction of the highest return"
-        charts.append(_chart(title, unit, average_curves(runs), top=1.0, seeds=False))
+        charts.append(_chart(title, unit, average_curves(runs), top=1.0, seeds=False, cite=False))
     for task in dict.fromkeys(curve.task for curve in curves):
         shown = [curve for curve in curves if curve.task == task]
         charts.append(_chart(task, "evaluation return", shown, top=max_return(task)))
+        if told := success_curves([run for curve in shown for run in curve.runs]):
+            charts.append(
+                _chart(f"{task}, success", "rate of success in evaluations", told, top=1.0, cite=False)
+            )
     return {"figures": charts} | ({"statistics": [_profile_chart(runs)]} if number > 1 else {})
 
 
 def _chart(
-    title: str, unit: str, curves: Sequence[Curve], top: float | None, seeds: bool = True
+    title: str,
+    unit: str,
+    curves: Sequence[Curve],
+    top: float | None,
+    seeds: bool = True,
+    cite: bool = True,
 ) -> dict[str, Any]:
-    last_frame = max(int(curve.frame[-1]) for curve in curves)
-    published = cited(curves, last_frame) if curves[0].task != "average" else {}
+    """One chart; with `seeds` single ones are drawn too, with `cite` what was published."""
+    published = cited(curves, max(int(curve.frame[-1]) for curve in curves)) if cite else {}
     return {
         "title": title,
         "unit": unit,

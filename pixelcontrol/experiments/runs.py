@@ -50,6 +50,8 @@ class Run:
         frame: (evaluations,) int64, strictly rising.
         hour: (evaluations,) float64, hours of training.
         episode_return: (evaluations,) float64, mean over the evaluation's episodes.
+        success_rate: (evaluations,) float64, share of those episodes in which the task was achieved; None where
+            not every evaluation tells.
         conditions: for each name of `CONDITIONS`, the value the run had; several, joined with "+", if it was
             resumed under others.
         changes: settings that are not its preset's, by name, as they are written in a flag.
@@ -62,6 +64,7 @@ class Run:
     frame: np.ndarray
     hour: np.ndarray
     episode_return: np.ndarray
+    success_rate: np.ndarray | None
     conditions: dict[str, str]
     changes: dict[str, str]
     path: Path
@@ -227,6 +230,7 @@ def _runs_in(file: Path) -> Iterator[Run]:
 
     for (agent, task, seed), group in groupby(sorted(rows, key=identity), key=identity):
         mine = list(group)
+        rates = [row.get("success_rate", "") for row in mine]
         run = Run(
             agent=agent,
             task=task,
@@ -234,6 +238,7 @@ def _runs_in(file: Path) -> Iterator[Run]:
             frame=np.array([int(row["frame"]) for row in mine]),
             hour=np.array([float(row["hour"]) for row in mine]),
             episode_return=np.array([float(row["episode_return"]) for row in mine]),
+            success_rate=np.array([float(rate) for rate in rates]) if all(rates) else None,
             conditions={name: "+".join(dict.fromkeys(row[name] for row in mine)) for name in CONDITIONS},
             changes=changes,
             path=file,

@@ -8,7 +8,7 @@ unchanged.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -113,6 +113,13 @@ def task_curves(runs: Sequence[Run]) -> list[Curve]:
         mean, low, high = mean_interval(returns)
         curves.append(Curve(agent, task, frame, hour.mean(axis=0), mean, low, high, returns, group))
     return curves
+
+
+def success_curves(runs: Sequence[Run]) -> list[Curve]:
+    """As `task_curves`, of rates of success in place of returns, and of the runs that tell them."""
+    return task_curves(
+        [replace(run, episode_return=run.success_rate) for run in runs if run.success_rate is not None]
+    )
 
 
 def average_curves(runs: Sequence[Run]) -> list[Curve]:

@@ -300,12 +300,16 @@ def _die_with_parent() -> None:
 
 
 def progress(job: Job) -> dict[str, float]:
-    """Where a run stands, by the last whole lines of its tables: frame, last evaluation return, frames/s."""
+    """Where a run stands, by the last whole lines of its tables: frame, last evaluation, frames/s.
+
+    The rate of success is NaN where none is told.
+    """
     train = last_row(job.directory / "train.csv")
     evaluation = last_row(job.directory / "eval.csv")
     return {
         "frame": max(int(train.get("frame", 0)), int(evaluation.get("frame", 0))),
         "episode_return": float(evaluation.get("episode_return", "nan")),
+        "success_rate": float(evaluation.get("success_rate") or "nan"),
         # before the first update the speed is that of the worlds alone, and foretells nothing
         "frames_per_second": float(train["frames_per_second"]) if int(train.get("update", 0)) else 0.0,
     }
@@ -461,7 +465,9 @@ def sweep(
         failed = run_all(jobs, ThisMachine(parallel))
     for job in jobs:
         now = progress(job)
-        print(f"  {job}  return {now['episode_return']:.1f} at frame {now['frame']:,}")
+        rate = now["success_rate"]
+        achieved = "" if math.isnan(rate) else f", success in {rate:.0%}"
+        print(f"  {job}  return {now['episode_return']:.1f}{achieved} at frame {now['frame']:,}")
     print(
         f"figures: pixelcontrol plot {shlex.quote(str(out))}; a page: pixelcontrol report {shlex.quote(str(out))}"
     )

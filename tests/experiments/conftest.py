@@ -34,6 +34,7 @@ def writer(folder: Path) -> WriteRun:
         returns: Sequence[float] = (0.0, 100.0, 200.0),
         every_frames: int = 10_000,
         frames_per_second: float = 100.0,
+        rates: Sequence[float | str] | None = None,
         **changes: str | int,
     ) -> Path:
         directory = folder / "runs" / f"{agent}_{task}_{seed}"
@@ -46,7 +47,8 @@ def writer(folder: Path) -> WriteRun:
             "commit": "abc1234",
         } | changes
         with (directory / "eval.csv").open("w", newline="") as file:
-            table = csv.DictWriter(file, EVAL_COLUMNS, lineterminator="\n")
+            told = () if rates is None else ("success_rate",)
+            table = csv.DictWriter(file, (*EVAL_COLUMNS, *told), lineterminator="\n")
             table.writeheader()
             for i, value in enumerate(returns):
                 frame = i * every_frames
@@ -63,6 +65,7 @@ def writer(folder: Path) -> WriteRun:
                         "episode_return_std": 1.0,
                         "episodes": 10,
                         **conditions,
+                        **({} if rates is None else {"success_rate": rates[i]}),
                     }
                 )
         settings = {"frames": (len(returns) - 1) * every_frames}

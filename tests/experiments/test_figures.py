@@ -50,6 +50,22 @@ def drawn(comparison, tmp_path_factory):
     return folder
 
 
+def test_rates_of_success_are_drawn_where_every_evaluation_tells_them(write_run, tmp_path):
+    write_run(seed=1, rates=[0.0, 0.5, 1.0])
+    write_run(seed=2, rates=[0.0, 0.25, 0.5])
+    write_run(seed=3, rates=["", 0.5, 1.0])
+    folder = write_run(agent="sac").parent
+    write_figures([folder], tmp_path / "drawn")
+    rows = numbers(tmp_path / "drawn/success.csv")
+    assert [(row["agent"], row["runs"], row["frame"], row["mean"]) for row in rows] == [
+        ("drqv2", "2", "0", "0"), ("drqv2", "2", "10000", "0.375"), ("drqv2", "2", "20000", "0.75"),
+    ]  # fmt: skip
+    words = words_in(tmp_path / "drawn/success.svg")
+    assert "rate of success in evaluations" in words
+    assert "75%" in words
+    assert "sac" not in words
+
+
 def test_every_figure_comes_as_picture_drawing_and_numbers(drawn):
     written = [*drawn.iterdir()]
     names = {path.name for path in written}

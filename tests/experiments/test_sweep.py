@@ -1,5 +1,6 @@
 """Sweeps: their plan, and that whatever is killed in the middle, they end complete and the same."""
 
+import math
 import os
 import signal
 import subprocess
@@ -275,7 +276,11 @@ def test_progress_reads_whole_lines_only(tmp_path):
     assert (seeding["frame"], seeding["frames_per_second"]) == (16, 0.0)  # nothing is learned yet
     with (job.directory / "train.csv").open("a") as file:
         file.write("20,5,60.0\n30,7")
-    assert progress(job) == {"frame": 20, "episode_return": 5.5, "frames_per_second": 60.0}
+    now = progress(job)
+    assert math.isnan(now.pop("success_rate"))
+    assert now == {"frame": 20, "episode_return": 5.5, "frames_per_second": 60.0}
+    (job.directory / "eval.csv").write_text("frame,episode_return,success_rate\n16,5.5,0.25\n")
+    assert progress(job)["success_rate"] == 0.25
 
 
 def test_four_runs_on_ray_with_one_killed_in_the_middle(tmp_path, undisturbed):
