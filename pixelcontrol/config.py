@@ -331,12 +331,18 @@ def read_resumed(run_dir: Path, overrides: Mapping[str, Any]) -> Config:
             f"--resume continues a run with its own settings, but {names} was given; leave it out, or start a "
             "new run"
         )
-    before = config.loop.frames
-    config = replace(config, loop=replace(config.loop, **overrides))
+    before = config.loop
+    config = replace(config, loop=replace(before, **overrides))
     _check(config)
-    if config.loop.frames < before:
+    if config.loop.frames < before.frames:
         raise ValueError(
-            f"--frames is {config.loop.frames}, but the run is of {before:,}: it can be made longer, not shorter"
+            f"--frames is {config.loop.frames}, but the run is of {before.frames:,}: it can be made longer, not "
+            "shorter"
+        )
+    if bool(config.loop.demonstrations) != bool(before.demonstrations):
+        raise ValueError(
+            f"--demonstrations is {config.loop.demonstrations!r}, but the run's are {before.demonstrations!r}: "
+            "they can be moved, not added or taken away; leave it out, or start a new run"
         )
     return config
 

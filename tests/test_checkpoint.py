@@ -436,6 +436,17 @@ def test_what_a_killed_save_left_behind_is_removed_by_the_next(tmp_path: Path) -
 # Disks that fail
 
 
+def test_that_earlier_checkpoints_are_intact_is_said_where_there_are_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("No space left")
+
+    monkeypatch.setattr(Checkpoints, "_write", full)
+    with pytest.raises(CheckpointNotSaved, match="No space left; there is none yet, and saving works again"):
+        Checkpoints(tmp_path).save({}, None)
+
+
 def test_a_full_disk_costs_only_the_save(tmp_path: Path) -> None:
     """The kernel refuses to let any file grow, as a full disk does, in the middle of the save's second file."""
     replay, checkpoints = make_replay(), Checkpoints(tmp_path)

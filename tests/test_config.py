@@ -177,6 +177,7 @@ def test_every_setting_says_what_it_is_and_where_it_comes_from(agent: str) -> No
         ({"task": "cheetha_run"}, "'cheetah_run'"),
         ({"agent": "drqv3"}, "did you mean 'drqv2'"),
         ({"agent": "nowhere:KIND"}, "agent 'nowhere:KIND': No module named 'nowhere'; is it on PYTHONPATH?"),
+        ({"agent": "restless:KINDS"}, "agent 'restless:KINDS': module 'restless' has nothing named 'KINDS'"),
         ({"agent": "restless:Restless"}, "must be a pixelcontrol.config.AgentKind, and is type"),
         ({"preset": "papr"}, "did you mean 'paper'"),
         ({"batch_sice": 3}, "did you mean 'batch_size'"),

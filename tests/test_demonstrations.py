@@ -231,18 +231,19 @@ def test_recorded_episodes_are_what_was_lived(tmp_path: Path) -> None:
         begun.append(1)
         return towards_target
 
-    returns = record(config, begin, tmp_path, 2)
-    more = record(config, begin, tmp_path, 1)
-    assert len(begun) == 3
-    assert min(returns + more) > 45  # 29 is standing still
+    returns = record(config, begin, tmp_path, 3)
+    next(tmp_path.glob("0002-*")).unlink()
+    returns[1:] = [returns[2], *record(config, begin, tmp_path, 1)]
+    assert len(begun) == 4
+    assert min(returns) > 45  # 29 is standing still
     files = sorted(tmp_path.iterdir())
     assert [file.name for file in files] == [
-        f"{number:04d}-return-{value:.0f}.npz" for number, value in enumerate(returns + more, 1)
+        f"{number:04d}-return-{value:.0f}.npz" for number, value in zip((1, 3, 4), returns, strict=True)
     ]
     episodes = [dict(np.load(file)) for file in files]
     starts = [tuple(arrays["image"][0].ravel()) for arrays in episodes]
     assert len(set(starts)) == 3
-    for arrays, value in zip(episodes, returns + more, strict=True):
+    for arrays, value in zip(episodes, returns, strict=True):
         assert arrays["reward"].sum() == pytest.approx(value)
         assert {name: len(array) for name, array in arrays.items()} == {
             "image": 26, "action": 25, "reward": 25, "discount": 25, "proprio": 26,
@@ -299,6 +300,10 @@ def test_a_run_learns_from_them_and_resumes_with_no_others(
     assert "there is no episode in it" in capsys.readouterr().err
     moved = ["--demonstrations", str(tmp_path / "moved")]
     assert main(["train", "--resume", str(halves), "--frames", "400", *moved]) == 0
+
+    for run_dir, other in ((halves, ""), (without, moved[1])):
+        assert main(["train", "--resume", str(run_dir), "--demonstrations", other]) == 2
+        assert "they can be moved, not added or taken away" in capsys.readouterr().err
 
     shutil.copy(next((tmp_path / "moved").iterdir()), tmp_path / "moved" / "0003.npz")
     with pytest.raises(

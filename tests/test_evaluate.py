@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from pixelcontrol import evaluate as evaluation
 from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings
 from pixelcontrol.envs.vector import PixelRenderer, VectorEnv
 from pixelcontrol.evaluate import evaluate
@@ -111,6 +112,14 @@ def test_more_episodes_than_worlds_are_run_in_turns() -> None:
     outcome = evaluate(new_agent(), new_env(CountingWorld, worlds=2, workers=0), 5)
     assert outcome.returns.shape == (5,)
     assert set(outcome.returns) <= {2.0, 3.0, 4.0, 5.0}
+
+
+def test_a_film_ends_where_an_episode_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "MAX_FILM_IMAGES", 3)
+    env = new_env(LongWorld, worlds=2, workers=0)
+    outcome = evaluate(new_agent(), env, 2)
+    assert outcome.video[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert outcome.returns.tolist() == [5.0, 5.0]
 
 
 @pytest.mark.parametrize("failing", [0, 1], ids=["the filmed world's worker", "another worker"])

@@ -7,10 +7,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pixelcontrol.logger import EventLog, Progress
+from pixelcontrol import logger
+from pixelcontrol.logger import EventLog, Progress, write_video
 
 
 def test_tensorboard_shows_what_was_logged_and_not_what_a_resumed_run_repeats(
@@ -84,3 +86,17 @@ def test_the_speed_is_that_of_the_last_seconds_and_never_of_seed_frames_and_lear
     assert said.startswith("200/10,000 frames  200 frames/s")
     assert "? left" in said
     assert said.endswith("1,000/10,000 frames  24 frames/s    6m15s left\n")
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.gif"])
+def test_a_film_that_cannot_be_written_leaves_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: object, **__: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(logger.imageio, "imwrite", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_video(tmp_path / name, np.zeros((2, 8, 8, 3), np.uint8))
+    assert not list(tmp_path.iterdir())
