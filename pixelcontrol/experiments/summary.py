@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pixelcontrol.experiments.published import Published, max_return, published_at
-from pixelcontrol.experiments.runs import Run
+from pixelcontrol.experiments.runs import FEWEST_SEEDS, Run
 from pixelcontrol.experiments.statistics import bootstrap_interval, dead_seeds, mean_interval
 
 
@@ -54,7 +54,7 @@ class Score:
         seeds: number of runs.
         frame: the last common frame.
         mean: mean final return over seeds.
-        low: lower end of its 95 % interval; NaN for one seed.
+        low: lower end of its 95 % interval; NaN for fewer than `FEWEST_SEEDS`.
         high: upper end.
         dead: number of seeds that never learned, or None when no reference is known for the task.
         reference: the return of which a dead seed has less than a tenth.
@@ -149,6 +149,8 @@ def scores(runs: Sequence[Run]) -> list[Score]:
     for (agent, task), group in groups(runs).items():
         frame, _, returns = align(group)
         mean, low, high = mean_interval(returns[:, -1])
+        if len(group) < FEWEST_SEEDS:  # that of two would be wider than what is possible
+            low = high = np.array(np.nan)
         reference = reference_return(task, int(frame[-1]), runs)
         rows.append(
             Score(

@@ -81,6 +81,10 @@ def test_a_score_knows_its_dead_seeds_and_the_published_figure(write_run):
     assert row.frames_per_second == pytest.approx(100)
     assert row.published is not None
     assert row.published.mean == 170
+    assert row.low < 111.3 < row.high
+    (row,) = scores(read_runs(paths[1:]))
+    assert (row.seeds, row.mean) == (2, 159)
+    assert np.isnan([row.low, row.high]).all()
 
 
 def test_without_a_published_figure_the_best_seed_is_the_reference(write_run):
