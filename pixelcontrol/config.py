@@ -303,9 +303,7 @@ def read_config(run_dir: Path) -> Config:
             f"{path} has settings that this version of pixelcontrol does not know, {', '.join(strange)}; use that "
             f"of {of_commit}"
         )
-    if newer := [
-        f"{flag(name)} {spell(fields[name].default) or chr(34) * 2}" for name in fields.keys() - values.keys()
-    ]:
+    if newer := [f"{flag(name)} {fields[name].default!r}" for name in fields.keys() - values.keys()]:
         warnings.warn(
             f"{path}, of {of_commit}, takes for what is newer: {', '.join(sorted(newer))}", stacklevel=2
         )
