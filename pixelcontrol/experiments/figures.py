@@ -118,8 +118,8 @@ def write_figures(paths: Iterable[Path | str], out: Path) -> list[Path]:
             *(path for axis in AXES for path in _write_curves(runs, axis, out / f"curves_{axis}s")),
             _write_numbers([_score_row(score) for score in scores(runs)], out / "scores.csv"),
         ]
-        if success_curves(runs):
-            written += _write_success(runs, out / "success")
+        if success := success_curves(runs):
+            written += _write_success(success, agent_colours(run.agent for run in runs), out / "success")
         if len(comparable_tasks(runs)) > 1:
             written += _write_average(runs, out / "average")
             written += _write_statistics(runs, out / "statistics")
@@ -227,11 +227,9 @@ def _write_curves(runs: Sequence[Run], axis: Axis, stem: Path) -> list[Path]:
     return _write(figure, _curve_rows(curves), stem)
 
 
-def _write_success(runs: Sequence[Run], stem: Path) -> list[Path]:
-    """Rates of success of the runs that tell them: one panel for every task."""
-    curves = success_curves(runs)
+def _write_success(curves: Sequence[Curve], colours: Mapping[str, str], stem: Path) -> list[Path]:
+    """Rates of success: one panel for every task."""
     tasks = list(dict.fromkeys(curve.task for curve in curves))
-    colours = agent_colours(run.agent for run in runs)
     figure, panels = _panels(len(tasks))
     for task, axes in zip(tasks, panels, strict=True):
         shown = [curve for curve in curves if curve.task == task]
@@ -241,8 +239,9 @@ def _write_success(runs: Sequence[Run], stem: Path) -> list[Path]:
         _label_ends(axes, shown, "frame", colours, [f"{curve.mean[-1]:.0%}" for curve in shown])
         axes.set_title(task)
     figure.supylabel("rate of success in evaluations", fontsize=9, color=_INK)
-    _legend(figure, [run for curve in curves for run in curve.runs], colours, published=False)
-    _say(figure, notices([run for curve in curves for run in curve.runs]))
+    runs = [run for curve in curves for run in curve.runs]
+    _legend(figure, runs, colours, published=False)
+    _say(figure, notices(runs))
     return _write(figure, _curve_rows(curves), stem)
 
 
