@@ -30,6 +30,7 @@ from pixelcontrol.augment import random_shift
 from pixelcontrol.build import (
     TRAIN_STREAM,
     Hardware,
+    Shapes,
     build_agent,
     build_env,
     build_replay,
@@ -104,21 +105,21 @@ class Operations(TorchDispatchMode):
 
 def filled_replay(config: Config, env: Env, device: torch.device, place: str, folder: Path) -> Replay:
     """Build the configured replay of `env`, full, in `place` ("gpu", "ram" or "disk"); its images are noise."""
-    loop, action_dim, proprio_dim = config.loop, env.spec.action_dim, env.spec.proprio_dim
+    loop, spec = config.loop, env.spec
     envs = loop.envs or FILLING_WORLDS
     rows = ring_rows(loop.replay_capacity, envs, reach(config))
     shape = (rows, envs, *env.image_shape)
     size = int(np.prod(shape))
     images = storage.allocate(shape, storage.Storage(place, size, "benchmark"), device, folder)
-    replay = build_replay(config, images, action_dim, device, proprio_dim)
+    replay = build_replay(config, images, Shapes.of(env), device)
     noise = torch.randint(0, 256, (envs, *shape[2:]), dtype=torch.uint8, device=images.device)
-    actions = np.zeros((envs, action_dim), dtype=np.float32)
+    actions = np.zeros((envs, spec.action_dim), dtype=np.float32)
     ones = np.ones(envs, dtype=np.float32)
-    proprio = np.zeros((envs, proprio_dim), dtype=np.float32)
+    beside = [np.zeros((envs, count), dtype=np.float32) for count in (spec.proprio_dim, spec.privileged_dim)]
     for row in range(rows):
         first = np.full(envs, row % EPISODE_ROWS == 0)
         last = np.full(envs, row % EPISODE_ROWS == EPISODE_ROWS - 1)
-        replay.add(TimeStep(noise, actions, ones, ones, first, last, proprio))
+        replay.add(TimeStep(noise, actions, ones, ones, first, last, *beside))
     return replay
 
 
@@ -129,7 +130,7 @@ def bench_update(config: Config, hardware: Hardware, env: Env, repeats: int) -> 
     times = {}
     for name, precision in ((hardware.precision, hardware.precision), (PLAIN, "fp32")):
         replay = filled_replay(small, env, device, "gpu" if device.type == "cuda" else "ram", Path())
-        agent = build_agent(config, env.image_shape, env.spec.action_dim, device, env.spec.proprio_dim)
+        agent = build_agent(config, Shapes.of(env), device)
         learner = Learner(
             agent,
             replay,

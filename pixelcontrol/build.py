@@ -53,25 +53,52 @@ def choose_hardware(config: Config) -> Hardware:
     return Hardware(device, precision, reason, envs, loop.workers or cores)
 
 
-def build_agent(
-    config: Config, image_shape: tuple[int, ...], action_dim: int, device: torch.device, proprio_dim: int = 0
-) -> Agent:
-    """Build the configured agent with fresh weights, for images of (channels, height, width).
+@dataclass(frozen=True)
+class Shapes:
+    """What of its worlds an agent is built for: one trained in others can neither go on in these nor act.
+
+    Attributes:
+        image_shape: (channels, height, width).
+        action_dim, proprio_dim, privileged_dim: see `WorldSpec`.
+    """
+
+    image_shape: tuple[int, int, int]
+    action_dim: int
+    proprio_dim: int = 0
+    privileged_dim: int = 0
+
+    @classmethod
+    def of(cls, env: Env) -> Shapes:
+        """Return those of an environment's worlds."""
+        spec = env.spec
+        return cls(env.image_shape, spec.action_dim, spec.proprio_dim, spec.privileged_dim)
+
+
+def build_agent(config: Config, shapes: Shapes, device: torch.device) -> Agent:
+    """Build the configured agent with fresh weights.
 
     Raises:
-        ValueError: it takes no proprioception, or no images of this size.
+        ValueError: it takes no proprioception, or no images of this size, or learns with what these worlds do not
+            disclose.
     """
-    channels, *size = image_shape
+    channels, *size = shapes.image_shape
     shape = (channels * config.loop.frame_stack, *size)
     kind = agent_kind(config.agent)
-    if proprio_dim and config.of_sequences:
+    if shapes.proprio_dim and config.of_sequences:
         sensing = [name for name, other in AGENTS.items() if other.learns_from == "transitions"]
         raise ValueError(
-            f"{config.task} gives proprioception ({proprio_dim} numbers), and {config.agent} learns from images "
-            f"alone; use --agent {', '.join(sensing[:-1])} or {sensing[-1]}, or a world without"
+            f"{config.task} gives proprioception ({shapes.proprio_dim} numbers), and {config.agent} learns from "
+            f"images alone; use --agent {', '.join(sensing[:-1])} or {sensing[-1]}, or a world without"
         )
-    own = {"proprio_dim": proprio_dim} if proprio_dim else {}
-    return kind.build(shape, action_dim, config.agent_settings, device=device, seed=config.seed, **own)
+    if kind.privileged and not shapes.privileged_dim:
+        raise ValueError(
+            f"{config.agent} learns with what the simulator knows, and {config.task} discloses nothing; the "
+            "suite's tasks do, and own worlds that were made with privileged=True"
+        )
+    own = {"proprio_dim": shapes.proprio_dim} if shapes.proprio_dim else {}
+    if kind.privileged:
+        own["privileged_dim"] = shapes.privileged_dim
+    return kind.build(shape, shapes.action_dim, config.agent_settings, device=device, seed=config.seed, **own)
 
 
 def learned(agent_state: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,9 +143,8 @@ def check_that_batches_fit(config: Config, env: Env) -> None:
 def build_replay(
     config: Config,
     images: UInt8[torch.Tensor, "rows worlds channels height width"],
-    action_dim: int,
+    shapes: Shapes,
     device: torch.device,
-    proprio_dim: int = 0,
     generator: torch.Generator | None = None,
 ) -> Replay:
     """Build the replay from which the configured agent learns, on memory for its images.
@@ -129,12 +155,13 @@ def build_replay(
     generator = generator or machine.random_stream(config.seed, "replay", images.device)
     if config.of_sequences:
         return SequenceReplay(
-            images, action_dim=action_dim, length=reach(config), device=device, generator=generator,
+            images, action_dim=shapes.action_dim, length=reach(config), device=device, generator=generator,
             oversample_ends=config.agent_settings.foresee_ends,
         )  # fmt: skip
     return TransitionReplay(
-        images, action_dim=action_dim, n_step=loop.n_step, gamma=loop.discount,
-        frame_stack=loop.frame_stack, device=device, generator=generator, proprio_dim=proprio_dim,
+        images, action_dim=shapes.action_dim, n_step=loop.n_step, gamma=loop.discount,
+        frame_stack=loop.frame_stack, device=device, generator=generator, proprio_dim=shapes.proprio_dim,
+        privileged_dim=shapes.privileged_dim,
     )  # fmt: skip
 
 
@@ -154,18 +181,5 @@ def build_env(
         device=str(hardware.device),
         seed=config.seed,
         stream=stream,
+        privileged=agent_kind(config.agent).privileged,
     )
-
-
-SHAPES = ("image_shape", "action_dim", "proprio_dim")
-"""What `world_shapes` names."""
-
-
-def world_shapes(env: Env) -> dict[str, Any]:
-    """What of its worlds an agent is built for: one trained in others can neither go on in these nor act."""
-    spec = env.spec
-    return {
-        "image_shape": list(env.image_shape),
-        "action_dim": spec.action_dim,
-        "proprio_dim": spec.proprio_dim,
-    }

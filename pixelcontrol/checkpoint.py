@@ -49,7 +49,7 @@ from pixelcontrol.rundir import sync_directory
 from pixelcontrol.storage import available_ram_bytes
 from pixelcontrol.types import Replay
 
-FORMAT = 3
+FORMAT = 4
 """Version of what is described above; raised whenever older files can no longer be read."""
 
 # Images are written and read in files of this size at most, so that the ring is never held twice.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from pixelcontrol.agents import curl, dreamerv2, drq, drqv2, sac
+from pixelcontrol.agents import curl, dreamerv2, drq, drqv2, privileged, sac
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.tasks import find_task
 from pixelcontrol.envs.user import find_own
@@ -28,15 +28,17 @@ class AgentKind(NamedTuple):
     """One system: its class, the dataclass of its settings, its presets (overrides by preset's name), its replay.
 
     The class is called with the shape of a stack of images, (channels, height, width), the number of controls, the
-    settings, and by name `device`, `seed` and, where there is proprioception, `proprio_dim`. One that learns from
-    sequences has settings `sequence_length`, `foresee_ends` and `conv_depth`. What a preset overrides with is a
-    value, or a mapping to values from dm_control's domains and "other".
+    settings, and by name `device`, `seed` and, where there is proprioception, `proprio_dim`. One that is
+    `privileged` learns with numbers that its policy does not see, and is called with `privileged_dim`, too. One
+    that learns from sequences has settings `sequence_length`, `foresee_ends` and `conv_depth`. What a preset
+    overrides with is a value, or a mapping to values from dm_control's domains and "other".
     """
 
     build: Callable[..., Agent]
     settings: type[Any]
     presets: Mapping[str, Mapping[str, Any]]
     learns_from: Literal["transitions", "sequences"] = "transitions"
+    privileged: bool = False
 
 
 AGENTS = {
@@ -44,6 +46,9 @@ AGENTS = {
     "drq": AgentKind(drq.DrQ, drq.DrQSettings, drq.PRESETS),
     "curl": AgentKind(curl.CURL, curl.CURLSettings, curl.PRESETS),
     "sac": AgentKind(sac.SAC, sac.SACSettings, sac.PRESETS),
+    "privileged": AgentKind(
+        privileged.Privileged, privileged.PrivilegedSettings, privileged.PRESETS, privileged=True
+    ),
     "dreamerv2": AgentKind(
         dreamerv2.DreamerV2, dreamerv2.DreamerV2Settings, dreamerv2.PRESETS, learns_from="sequences"
     ),

@@ -5,11 +5,12 @@ Source of the halves: Ball et al., *Efficient Online Reinforcement Learning with
 
 An episode of T agent steps is one file, as `numpy.savez` writes it, in a folder of them::
 
-    image     uint8 (T + 1, channels, height, width)    as the agent will see them
-    action    float32 (T, action_dim), in [-1, 1]       action[t] led from image[t] to image[t + 1]
-    reward    float32 (T,)                              reward[t] is what that gave
-    discount  float32 (T,)                              0 at a true end, else 1
-    proprio   float32 (T + 1, proprio_dim)              where the world gives proprioception
+    image       uint8 (T + 1, channels, height, width)  as the agent will see them
+    action      float32 (T, action_dim), in [-1, 1]     action[t] led from image[t] to image[t + 1]
+    reward      float32 (T,)                            reward[t] is what that gave
+    discount    float32 (T,)                            0 at a true end, else 1
+    proprio     float32 (T + 1, proprio_dim)            where the world gives proprioception
+    privileged  float32 (T + 1, privileged_dim)         where the agent makes use of what the world discloses
 
 `record` writes them; so may any other program.
 """
@@ -26,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pixelcontrol.build import build_env, build_replay, choose_hardware, reach
+from pixelcontrol.build import Shapes, build_env, build_replay, choose_hardware, reach
 from pixelcontrol.config import Config
 from pixelcontrol.machine import to_device
 from pixelcontrol.types import Env, Replay, TimeStep
@@ -44,7 +45,7 @@ class Demonstrations:
 
     Attributes:
         folder: where they were found.
-        episodes: the arrays of each file, all five of them.
+        episodes: the arrays of each file, all six of them.
         sha256: of the files, so that a resumed run is known to go on with the same.
     """
 
@@ -82,8 +83,7 @@ class Demonstrations:
         waited = config.loop.n_step - 1
         rows = sum(len(episode["image"]) for episode in self.episodes) + waited + reach(config)
         images = torch.empty(rows, 1, *env.image_shape, dtype=torch.uint8, device=own.images.device)
-        spec = env.spec
-        replay = build_replay(config, images, spec.action_dim, device, spec.proprio_dim, own.generator)
+        replay = build_replay(config, images, Shapes.of(env), device, own.generator)
         for episode in self.episodes:
             for step in _rows(episode, images.device):
                 replay.add(step)
@@ -117,7 +117,7 @@ def read_demonstrations(config: Config, env: Env) -> Demonstrations:
 
 
 def _read(file: Path, content: bytes, env: Env) -> Mapping[str, np.ndarray]:
-    """Return an episode's arrays, all five, once they are what `env` would give.
+    """Return an episode's arrays, all six, once they are what `env` would give.
 
     Raises:
         ValueError: they are not.
@@ -128,7 +128,10 @@ def _read(file: Path, content: bytes, env: Env) -> Mapping[str, np.ndarray]:
     except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file} cannot be read: {error}; write it with numpy.savez") from error
     spec = env.spec
-    episode.setdefault("proprio", np.zeros((len(episode.get("image", ())), 0), dtype=np.float32))
+    nothing = np.zeros((len(episode.get("image", ())), 0), dtype=np.float32)
+    episode = {"proprio": nothing, "privileged": nothing} | episode
+    if not spec.privileged_dim:  # recorded for another agent, which makes use of it
+        episode["privileged"] = nothing
     steps = len(episode.get("reward", ()))
     wanted = {
         "image": (np.uint8, (steps + 1, *env.image_shape)),
@@ -136,6 +139,7 @@ def _read(file: Path, content: bytes, env: Env) -> Mapping[str, np.ndarray]:
         "reward": (np.float32, (steps,)),
         "discount": (np.float32, (steps,)),
         "proprio": (np.float32, (steps + 1, spec.proprio_dim)),
+        "privileged": (np.float32, (steps + 1, spec.privileged_dim)),
     }
     for name, (dtype, shape) in wanted.items():
         if name not in episode:
@@ -171,6 +175,7 @@ def _rows(episode: Mapping[str, np.ndarray], device: torch.device) -> Iterator[T
             first=np.array([t == 0]),
             last=np.array([t == steps]),
             proprio=episode["proprio"][t : t + 1],
+            privileged=episode["privileged"][t : t + 1],
         )
 
 
@@ -240,5 +245,6 @@ def _write(path: Path, rows: list[TimeStep]) -> None:
             reward=np.concatenate([row.reward for row in rows[1:]]),
             discount=np.concatenate([row.discount for row in rows[1:]]),
             proprio=np.concatenate([row.proprio for row in rows]),
+            privileged=np.concatenate([row.privileged for row in rows]),
         )
     unfinished.rename(path)

@@ -15,7 +15,7 @@ from pixelcontrol.types import Observation, TimeStep
 
 
 class FrameStack:
-    """Keeps the observation of N worlds while they run: the last images of each, and what it senses now."""
+    """Keeps the observation of N worlds while they run: the last images of each, and the numbers of now."""
 
     def __init__(self, channels: int) -> None:
         """Stack as many images as have `channels` channels together."""
@@ -29,7 +29,8 @@ class FrameStack:
         if self.observation is not None and not step.first.all():
             moved = torch.cat([self.observation.stack[:, step.image.shape[1] :], step.image], dim=1)
             stack = torch.where(to_device(step.first, device)[:, None, None, None], stack, moved)
-        self.observation = Observation(stack, to_device(step.proprio, device))
+        beside = (to_device(part, device) for part in (step.proprio, step.privileged))
+        self.observation = Observation(stack, *beside)
         return self.observation
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +21,7 @@ from torch import Tensor, nn
 
 from pixelcontrol import machine
 from pixelcontrol.agents.dreamerv2 import DreamerV2
-from pixelcontrol.build import EVAL_STREAM, SHAPES, build_agent, build_env, choose_hardware, world_shapes
+from pixelcontrol.build import EVAL_STREAM, Shapes, build_agent, build_env, choose_hardware
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.config import Config, read_config
 from pixelcontrol.envs.dmc import RendererName
@@ -46,7 +44,7 @@ class _Greedy(nn.Module):
 
     def forward(self, stack: Tensor, proprio: Tensor | None = None) -> Tensor:
         nothing = torch.zeros(stack.shape[0], 0)
-        return self.agent.act_greedily(Observation(stack, nothing if proprio is None else proprio))
+        return self.agent.act_greedily(Observation(stack, nothing if proprio is None else proprio, nothing))
 
 
 class _GreedyAndRemembering(nn.Module):
@@ -86,7 +84,8 @@ class Episode:
         observation = policy.checked(np.asarray(image)[None], sensed, stacked=1)
         zero = np.zeros(1, dtype=np.float32)  # no agent looks at the rewards of the episode that it acts in
         first, last = self._first, np.array([False])
-        step = TimeStep(observation.stack, self._action, zero, zero, first, last, observation.proprio.numpy())
+        beside = (observation.proprio.numpy(), observation.privileged.numpy())
+        step = TimeStep(observation.stack, self._action, zero, zero, first, last, *beside)
         self._action = policy.agent.act_greedily(self._memory.push(step)).numpy()
         self._first = np.array([False])
         return self._action[0].copy()
@@ -100,29 +99,28 @@ class Policy:
         config: of the run that trained it.
         agent: the agent itself.
         frame: environment frames that it has seen.
-        shapes: of the worlds that it learned in, see `build.world_shapes`.
+        shapes: of the worlds that it learned in, see `build.Shapes`.
     """
 
     config: Config
     agent: Agent
     frame: int
-    shapes: Mapping[str, Any]
+    shapes: Shapes
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of an image."""
-        channels, height, width = self.shapes["image_shape"]
-        return channels, height, width
+        return self.shapes.image_shape
 
     @property
     def action_dim(self) -> int:
         """Number of controls."""
-        return int(self.shapes["action_dim"])
+        return self.shapes.action_dim
 
     @property
     def proprio_dim(self) -> int:
         """Numbers of proprioception beside each image; 0 where it learned without."""
-        return int(self.shapes["proprio_dim"])
+        return self.shapes.proprio_dim
 
     def description(self) -> str:
         """Say what whoever controls a body with these actions must know of them and of the observations."""
@@ -212,7 +210,9 @@ class Policy:
         if not np.isfinite(proprio).all():
             raise ValueError(f"proprioception must be finite, and was {proprio}")
         return Observation(
-            torch.from_numpy(np.ascontiguousarray(stack)), torch.from_numpy(proprio.astype(np.float32))
+            torch.from_numpy(np.ascontiguousarray(stack)),
+            torch.from_numpy(proprio.astype(np.float32)),
+            privileged=torch.zeros(len(stack), 0),
         )
 
     def export(self, path: Path) -> str:
@@ -298,9 +298,9 @@ class Policy:
         if env.spec.episode_frames is None:
             warnings.warn(ENDLESS.format(task=config.task), stacklevel=2)
         try:
-            if (found := world_shapes(env)) != self.shapes:
+            if (found := Shapes.of(env)) != self.shapes:
                 raise ValueError(
-                    f"this agent was trained with {self.shapes}, and {config.task} now has {found}"
+                    f"this agent was trained with {asdict(self.shapes)}, and {config.task} now has {asdict(found)}"
                 )
             return evaluate(self.agent, env, episodes)
         finally:
@@ -319,10 +319,8 @@ def load(run_dir: str | Path) -> Policy:
     config = replace(config, loop=replace(config.loop, device="cpu", precision="fp32"))
     machine.prepare_process()
     state = Checkpoints(run_dir).load()
-    shapes = {name: state[name] for name in SHAPES}
-    agent = build_agent(
-        config, tuple(shapes["image_shape"]), shapes["action_dim"], torch.device("cpu"), shapes["proprio_dim"]
-    )
+    shapes = Shapes(*(state[item.name] for item in fields(Shapes)))
+    agent = build_agent(config, shapes, torch.device("cpu"))
     agent.load_state_dict(agent.state_dict() | state["agent"])  # `best` has no optimisers
     frame = state["counters"]["agent_step"] * config.loop.action_repeat
     return Policy(config, agent, frame, shapes)

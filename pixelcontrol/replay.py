@@ -3,7 +3,7 @@
 Rows of N worlds are written side by side, one row of each world per agent step, so the images are a plain
 (rows, worlds, ...) array. A transition is worked out once, on the host, when its last row arrives, and drawn a
 hundred times: the table holds the places of its images, its action, n-step return and discount. To sample is to
-look up a line of the table, then the images at its places, and the proprioception beside the newest of each stack.
+look up a line of the table, then the images at its places, and the numbers beside the newest of each stack.
 Observations never reach across the start of an episode: before it, the first image is repeated.
 
 The row n steps behind the newest becomes the start of a transition unless the episode ended there. So every step
@@ -165,6 +165,7 @@ class TransitionReplay:
         device: torch.device,
         generator: torch.Generator,
         proprio_dim: int = 0,
+        privileged_dim: int = 0,
     ) -> None:
         """Use `images` as the ring's image memory; its first two sizes are the ring's.
 
@@ -177,6 +178,7 @@ class TransitionReplay:
             device: where batches are wanted.
             generator: where the images are; every draw comes from it.
             proprio_dim: numbers of proprioception per row and world.
+            privileged_dim: privileged numbers per row and world.
         """
         self.rows, self.worlds = images.shape[:2]
         if self.rows <= n_step + frame_stack:
@@ -194,8 +196,9 @@ class TransitionReplay:
         # world; and return, discount, action.
         self.places = torch.zeros(lines, 2, frame_stack, dtype=torch.int32, device=home)
         self.numbers = torch.zeros(lines, 2 + action_dim, device=home)
-        # Proprioception of every row, at the place of its image.
-        self.proprio = torch.zeros(lines, proprio_dim, device=home)
+        # Proprioception of every row and what is privileged, at the place of its image.
+        self.beside_dims = [proprio_dim, privileged_dim]
+        self.beside = torch.zeros(lines, sum(self.beside_dims), device=home)
         # The newest n + 1 rows, on the host.
         self.recent: deque[_Row] = deque(maxlen=n_step + 1)
         self.starts = _Starts(self.rows, lines, generator)
@@ -216,7 +219,8 @@ class TransitionReplay:
         slot = row % self.rows
         self.starts.retire(oldest_kept=row - self.rows + self.frame_stack)
         self.images[slot] = step.image
-        self.proprio.view(self.rows, self.worlds, -1)[slot] = to_device(step.proprio, self.proprio.device)
+        beside = np.hstack([step.proprio, step.privileged])
+        self.beside.view(self.rows, self.worlds, -1)[slot] = to_device(beside, self.beside.device)
         newest = slot * self.worlds + np.arange(self.worlds, dtype=np.int32)[:, None]
         stack = newest.repeat(self.frame_stack, axis=1)
         if row:  # before row 0 there are no images, though a resume without replay begins in mid-episode
@@ -258,19 +262,19 @@ class TransitionReplay:
         places = self.places.index_select(0, line).transpose(0, 1)
         newest = places[:, :, -1].flatten()
         images = _gather(self.images, places.flatten(), self.device)
-        sensed, numbers = (
+        beside, numbers = (
             part.to(self.device, non_blocking=True)
-            for part in (self.proprio.index_select(0, newest), self.numbers.index_select(0, line))
+            for part in (self.beside.index_select(0, newest), self.numbers.index_select(0, line))
         )
         # the images of a stack follow one another, and so do their channels
         stack, next_stack = images.view(2, batch_size, -1, *images.shape[-2:])
-        proprio, next_proprio = sensed.unflatten(0, (2, batch_size))
+        now, later = beside.unflatten(0, (2, batch_size))
         return Transitions(
-            observation=Observation(stack, proprio),
+            observation=Observation(stack, *now.split(self.beside_dims, dim=1)),
             action=numbers[:, 2:],
             reward=numbers[:, 0],
             discount=numbers[:, 1],
-            next_observation=Observation(next_stack, next_proprio),
+            next_observation=Observation(next_stack, *later.split(self.beside_dims, dim=1)),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -278,7 +282,7 @@ class TransitionReplay:
         return {
             "places": self.places,
             "numbers": self.numbers,
-            "proprio": self.proprio,
+            "beside": self.beside,
             "recent": [[torch.from_numpy(part) for part in row] for row in self.recent],
             "rows_added": self.rows_added,
             **self.starts.state_dict(),
@@ -286,7 +290,7 @@ class TransitionReplay:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; the images are the caller's."""
-        for name in ("places", "numbers", "proprio"):
+        for name in ("places", "numbers", "beside"):
             _restore_lines(getattr(self, name), state[name])
         self.recent.clear()
         self.recent.extend(_Row(*(part.numpy() for part in parts)) for parts in state["recent"])

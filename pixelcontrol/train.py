@@ -30,6 +30,7 @@ from pixelcontrol.build import (
     EVAL_STREAM,
     TRAIN_STREAM,
     Hardware,
+    Shapes,
     build_agent,
     build_env,
     build_replay,
@@ -37,7 +38,6 @@ from pixelcontrol.build import (
     choose_hardware,
     learned,
     reach,
-    world_shapes,
 )
 from pixelcontrol.checkpoint import CheckpointError, CheckpointNotSaved, Checkpoints
 from pixelcontrol.config import (
@@ -125,21 +125,20 @@ class Run:
             build_env(config, hardware, loop.eval_episodes, EVAL_STREAM) if loop.eval_episodes else None
         )
         spec = self.env.spec
-        self.agent = build_agent(
-            config, self.env.image_shape, spec.action_dim, hardware.device, spec.proprio_dim
-        )
+        self.shapes = Shapes.of(self.env)
+        self.agent = build_agent(config, self.shapes, hardware.device)
         check_that_batches_fit(config, self.env)
         self.checkpoints = Checkpoints(run_dir)
         goes_on = resume and self.checkpoints.exist()
         if loop.start_from and not goes_on:
-            start_from(Path(loop.start_from), config, self.agent, world_shapes(self.env))
+            start_from(Path(loop.start_from), config, self.agent, self.shapes)
         self.progress.say(self._announcement())
         for warning in advice.on_settings(config, spec.episode_frames):
             self.progress.say(f"  warning: {warning}")
         shown = read_demonstrations(config, self.env) if loop.demonstrations else None
         self.replay = self._build_replay(shown.size_bytes if shown else 0)
         # what a checkpoint must be of, to go on from it
-        self.identity = world_shapes(self.env)
+        self.identity = dataclasses.asdict(self.shapes)
         demonstrations = None
         if shown:
             demonstrations = shown.replay(config, self.env, self.replay, hardware.device)
@@ -223,8 +222,7 @@ class Run:
             f"({place.reason})"
         )
         images = storage.allocate(shape, place, hardware.device, self.run_dir)
-        spec = self.env.spec
-        return build_replay(config, images, spec.action_dim, hardware.device, spec.proprio_dim)
+        return build_replay(config, images, self.shapes, hardware.device)
 
     def train(self) -> None:
         """Run to the last frame.
@@ -376,7 +374,7 @@ class Run:
                 "counters": dataclasses.asdict(self.counters),
                 "agent": learned(self.agent.state_dict()),
             }
-            self._warn_if_not_saved(lambda: self.best.keep(world_shapes(self.env) | state, mean))
+            self._warn_if_not_saved(lambda: self.best.keep(dataclasses.asdict(self.shapes) | state, mean))
 
     def _act(self) -> Callable[[], np.ndarray]:
         """Start choosing actions; calling the result waits for them, but not for work that is queued afterwards.
@@ -529,21 +527,21 @@ class Run:
                 env.close()
 
 
-def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Mapping[str, Any]) -> None:
+def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Shapes) -> None:
     """Give `agent` the networks of another run's last checkpoint; all else of it begins anew.
 
     Args:
         run_dir: of that run.
         config: of this run.
         agent: of this run.
-        shapes: of this run's worlds, see `world_shapes`.
+        shapes: of this run's worlds.
 
     Raises:
         ValueError: there is no such run, it has no usable checkpoint, or its worlds or networks are others.
     """
     before = read_config(run_dir)
     try:
-        state = Checkpoints(run_dir).load(expected=shapes)
+        state = Checkpoints(run_dir).load(expected=dataclasses.asdict(shapes))
     except CheckpointError as error:
         raise ValueError(f"--start-from is {run_dir}: {error}") from error
     try:

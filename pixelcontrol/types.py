@@ -41,6 +41,7 @@ class WorldSpec:
         repeats: whether an episode is a function of its seed and its actions. One that is not, such as a real
             robot's, is dropped when a run resumes: its actions are not repeated.
         proprio_dim: how many numbers of proprioception it gives beside its images (see `SensingWorld`).
+        privileged_dim: how many numbers it discloses in training alone (see `DisclosingWorld`).
         tells_success: whether it knows when its task is achieved (see `JudgingWorld`).
     """
 
@@ -51,6 +52,7 @@ class WorldSpec:
     episode_frames: int | None
     repeats: bool = True
     proprio_dim: int = 0
+    privileged_dim: int = 0
     tells_success: bool = False
 
 
@@ -98,6 +100,18 @@ class SensingWorld(World, Protocol):
 
 
 @runtime_checkable
+class DisclosingWorld(World, Protocol):
+    """A world with privileged information: its `spec.privileged_dim` is not 0."""
+
+    def disclose(self, out: np.ndarray) -> None:
+        """Write what the simulator knows of the present moment and a trained policy will not: positions, speeds.
+
+        Args:
+            out: float32 (privileged_dim,).
+        """
+
+
+@runtime_checkable
 class JudgingWorld(World, Protocol):
     """A world that knows when its task is achieved: its `spec.tells_success` is True.
 
@@ -129,8 +143,9 @@ class TimeStep:
     """One row for each of N worlds (see the module docstring for the time alignment).
 
     The image is on the agent's device; the small fields are NumPy on the host, because the loop reads them
-    at every step and a device read there would stall the device. Like the image, `proprio` is of the moment after
-    the action; it has no columns where the worlds give none. `success` is None where the worlds do not tell it.
+    at every step and a device read there would stall the device. Like the image, `proprio` and `privileged` are of
+    the moment after the action; they have no columns where the worlds give none, or the agent makes no use of what
+    is privileged. `success` is None where the worlds do not tell it.
     """
 
     image: UInt8[Tensor, "worlds channels height width"]
@@ -140,6 +155,7 @@ class TimeStep:
     first: Bool[np.ndarray, " worlds"]
     last: Bool[np.ndarray, " worlds"]
     proprio: Float32[np.ndarray, "worlds proprio"]
+    privileged: Float32[np.ndarray, "worlds privileged"]
     success: Bool[np.ndarray, " worlds"] | None = None
 
 
@@ -187,11 +203,18 @@ class Observation(NamedTuple):
     """What an agent that learns from transitions acts on, for a batch of moments.
 
     The stack is the last `frame_stack` images on the channel axis, oldest first (paper, section 4.1).
-    Proprioception is that of the newest moment alone, and has no columns where the worlds give none.
+    Proprioception is that of the newest moment alone, and has no columns where the worlds give none; so has
+    what is privileged, which in training alone is there, for agents that make use of it (`AgentKind.privileged`).
     """
 
     stack: UInt8[Tensor, "batch channels height width"]
     proprio: Float32[Tensor, "batch proprio"]
+    privileged: Float32[Tensor, "batch privileged"]
+
+    @property
+    def seen(self) -> tuple[Tensor, Tensor]:
+        """What a policy may act on: the stack, and proprioception."""
+        return self.stack, self.proprio
 
 
 class Transitions(NamedTuple):

@@ -7,4 +7,5 @@ from pixelcontrol.types import Observation
 
 def without_proprio(stack):
     """Return what a world without proprioception shows."""
-    return Observation(stack, torch.zeros(len(stack), 0))
+    nothing = torch.zeros(len(stack), 0)
+    return Observation(stack, nothing, nothing)

@@ -49,6 +49,10 @@ def make_world(image_size, action_repeat):
     return GymnasiumWorld(Blind(), image_size, action_repeat, proprio="arm", success="close")
 
 
+def make_disclosing_world(image_size, action_repeat):
+    return GymnasiumWorld(Blind(), image_size, action_repeat, proprio="arm", privileged=True)
+
+
 def make_numb_world(image_size, action_repeat):
     return GymnasiumWorld(Blind(numb=True), image_size, action_repeat, proprio="arm")
 
@@ -82,6 +86,12 @@ class PromisingWorld(ToyWorld):
     def __init__(self, image_size, action_repeat, proprio_dim=2, tells_success=False):
         super().__init__(image_size, action_repeat)
         self.spec = replace(super().spec, proprio_dim=proprio_dim, tells_success=tells_success)
+
+
+class SecretiveWorld(ToyWorld):
+    """Its spec promises to disclose what it does not."""
+
+    disclose = None
 
 
 def make_world_without_a_judge(image_size, action_repeat):

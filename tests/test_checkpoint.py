@@ -60,6 +60,7 @@ def add_rows(replay: TransitionReplay, count: int) -> None:
                 first=np.full(WORLDS, row % 7 == 0),
                 last=np.full(WORLDS, row % 7 == 6),
                 proprio=np.zeros((WORLDS, 0), dtype=np.float32),
+                privileged=np.zeros((WORLDS, 0), dtype=np.float32),
             )
         )
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from dreaming import TINY_DREAMER
 
-from pixelcontrol.build import build_agent, build_replay
+from pixelcontrol.build import Shapes, build_agent, build_replay
 from pixelcontrol.checkpoint import CheckpointError, Checkpoints
 from pixelcontrol.cli import main
 from pixelcontrol.config import Config, resolve
@@ -28,6 +28,7 @@ from pixelcontrol.types import Observation, TimeStep
 
 CPU = torch.device("cpu")
 SIZE = 16
+SHAPES = Shapes((3, SIZE, SIZE), 2)
 SMALL: dict[str, Any] = {
     "image_size": (SIZE,), "envs": 2, "workers": 1, "frames": 300, "batch_size": 8, "hidden_dim": 16,
     "conv_filters": 4, "seed_frames": 100, "eval_episodes": 0, "device": "cpu", "precision": "fp32",
@@ -65,22 +66,20 @@ def episode(steps: int, number: int = 0, proprio: int = 0, ends: bool = False) -
 def toy_env() -> VectorEnv:
     world = ToyWorld((SIZE, SIZE), 2)
     renderer = PixelRenderer("own", (3, SIZE, SIZE), "cpu")
-    return VectorEnv(lambda: world, world.spec, renderer, num_worlds=1, num_workers=0, seed=1)
+    spec = dataclasses.replace(world.spec, privileged_dim=0)
+    return VectorEnv(lambda: world, spec, renderer, num_worlds=1, num_workers=0, seed=1)
 
 
 def replay_of(config: Config, seed: int = 5) -> Any:
     """Return a replay of a run's own, of images of 200 and more and of the action (1, 1)."""
     images = torch.zeros(40, 1, 3, SIZE, SIZE, dtype=torch.uint8)
-    replay = build_replay(config, images, 2, CPU, 0, torch.Generator().manual_seed(seed))
+    replay = build_replay(config, images, SHAPES, CPU, torch.Generator().manual_seed(seed))
     for row in range(40):
         zeros = np.zeros(1, np.float32)
         flags = np.array([row == 0]), np.array([False])
+        nothing = np.zeros((1, 0), np.float32)
         image = torch.full((1, 3, SIZE, SIZE), 200 + row, dtype=torch.uint8)
-        replay.add(
-            TimeStep(
-                image, np.ones((1, 2), np.float32), zeros, zeros + 1, *flags, np.zeros((1, 0), np.float32)
-            )
-        )
+        replay.add(TimeStep(image, np.ones((1, 2), np.float32), zeros, zeros + 1, *flags, nothing, nothing))
     return replay
 
 
@@ -129,7 +128,7 @@ def test_half_of_every_batch_is_shown(agent: str, tmp_path: Path, monkeypatch: p
     found = shown(tmp_path, episode(6, 10), agent=agent)
 
     config = small(agent)
-    learning = build_agent(small(), (3, SIZE, SIZE), 2, CPU)  # stands for any: it is asked to look alone
+    learning = build_agent(small(), SHAPES, CPU)  # stands for any: it is asked to look alone
     batches: list[Any] = []
 
     def look(batch: Any, agent_step: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -155,9 +154,8 @@ def test_half_of_every_batch_is_shown(agent: str, tmp_path: Path, monkeypatch: p
 
 def test_joined_batches_keep_observations_together() -> None:
     def observation(value: int) -> Observation:
-        return Observation(
-            torch.full((2, 3, 4, 4), value, dtype=torch.uint8), torch.full((2, 1), float(value))
-        )
+        numbers = torch.full((2, 1), float(value))
+        return Observation(torch.full((2, 3, 4, 4), value, dtype=torch.uint8), numbers, -numbers)
 
     batches = []
     for value in (1, 2):
@@ -166,6 +164,7 @@ def test_joined_batches_keep_observations_together() -> None:
     together = joined(*batches)
     assert together.observation.stack[:, 0, 0, 0].tolist() == [1, 1, 2, 2]
     assert together.observation.proprio[:, 0].tolist() == together.reward.tolist() == [1, 1, 2, 2]
+    assert together.observation.privileged[:, 0].tolist() == [-1, -1, -2, -2]
 
 
 def spoilt(name: str, **changes: Any) -> dict[str, np.ndarray]:
@@ -247,9 +246,24 @@ def test_recorded_episodes_are_what_was_lived(tmp_path: Path) -> None:
         assert arrays["reward"].sum() == pytest.approx(value)
         assert {name: len(array) for name, array in arrays.items()} == {
             "image": 26, "action": 25, "reward": 25, "discount": 25, "proprio": 26,
+            "privileged": 26,
         }  # fmt: skip
         for image, action in zip(arrays["image"], arrays["action"], strict=False):
             np.testing.assert_array_equal(action, towards_target(image).astype(np.float32))
+
+
+def test_what_is_privileged_is_recorded_and_read_where_it_is_made_use_of(tmp_path: Path) -> None:
+    record(small("privileged"), lambda: towards_target, tmp_path / "all", 1)
+    record(small(), lambda: towards_target, tmp_path / "seen", 1)
+    (file,) = (tmp_path / "all").iterdir()
+    # where the dot is and where the target: what its rewards follow from
+    told = np.load(file)["privileged"]
+    distance = np.linalg.norm(told[1:, :2] - told[1:, 2:], axis=1)
+    assert (np.load(file)["reward"][10:] >= 2 - 2 * distance[10:]).all()
+    for agent in ("privileged", "drqv2"):
+        train(small(agent, demonstrations=str(tmp_path / "all")), tmp_path / agent)
+    with pytest.raises(ValueError, match=r"privileged is float32 \(26, 0\), but must be float32 \(26, 4\)"):
+        train(small("privileged", demonstrations=str(tmp_path / "seen")), tmp_path / "without")
 
 
 def test_an_actor_sees_proprioception_and_may_end_its_episode(tmp_path: Path) -> None:

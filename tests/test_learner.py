@@ -15,8 +15,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings
-from pixelcontrol.build import build_agent, build_replay
+from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings, update_critic
+from pixelcontrol.build import Shapes, build_agent, build_replay
 from pixelcontrol.config import AGENTS, resolve
 from pixelcontrol.learner import WARM_UP_UPDATES, Learner, NotCaptured, choose_precision, cpu_has_native_bf16
 from pixelcontrol.machine import to_device
@@ -24,11 +24,11 @@ from pixelcontrol.replay import TransitionReplay
 from pixelcontrol.types import TimeStep
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-WORLDS, ACTION, SIZE, BATCH, PROPRIO = 2, 2, 24, 32, 3
+WORLDS, ACTION, SIZE, BATCH, PROPRIO, PRIVILEGED = 2, 2, 24, 32, 3, 4
 SETTINGS = DrQV2Settings(feature_dim=16, hidden_dim=64, conv_filters=8, stddev_duration=200)
 
 
-def time_step(row, device=CPU, size=SIZE, proprio=0):
+def time_step(row, device=CPU, size=SIZE, proprio=0, privileged=0):
     """Return random rows whose content depends on the row's number alone; episodes last 9 and 12 agent steps."""
     g = np.random.default_rng(row)
     return TimeStep(
@@ -39,6 +39,7 @@ def time_step(row, device=CPU, size=SIZE, proprio=0):
         first=np.array([row % 10 == 0, row % 13 == 0]),
         last=np.array([row % 10 == 9, row % 13 == 12]),
         proprio=g.random((WORLDS, proprio), dtype=np.float32),
+        privileged=g.random((WORLDS, privileged), dtype=np.float32),
     )
 
 
@@ -63,15 +64,18 @@ def new_agent(device=CPU, seed=1):
     return DrQV2((9, SIZE, SIZE), ACTION, SETTINGS, device=device, seed=seed)
 
 
+def numbers_beside(name):
+    """How many numbers an agent has beside its images: proprioception, and what is privileged."""
+    return 0 if name == "dreamerv2" else PROPRIO, PRIVILEGED if name == "privileged" else 0
+
+
 def any_agent_and_replay(name, device):
     """Return an agent and an empty replay as it wants it, with room for 64 rows."""
     own = {"dreamerv2": {"sequence_length": 10}, "curl": {"image_size": (SIZE,), "crop_size": SIZE}}
     config = resolve("cartpole_swingup", name, **own.get(name, {"image_size": (SIZE,)}))
-    image_shape = (3, *config.loop.height_and_width)
-    images = torch.zeros(64, WORLDS, *image_shape, dtype=torch.uint8, device=device)
-    senses = 0 if name == "dreamerv2" else PROPRIO
-    agent = build_agent(config, image_shape, ACTION, device, senses)
-    return agent, build_replay(config, images, ACTION, device, senses)
+    shapes = Shapes((3, *config.loop.height_and_width), ACTION, *numbers_beside(name))
+    images = torch.zeros(64, WORLDS, *shapes.image_shape, dtype=torch.uint8, device=device)
+    return build_agent(config, shapes, device), build_replay(config, images, shapes, device)
 
 
 def new_learner(precision="fp32", device=CPU, images_on=None, shown=False):
@@ -339,8 +343,8 @@ class NoWaiting(TorchDispatchMode):
 def test_storing_a_row_and_choosing_actions_wait_for_no_updates(name, no_numbers):
     agent, replay = any_agent_and_replay(name, no_numbers)
     memory = agent.memory(agent.generator)
-    senses = 0 if name == "dreamerv2" else PROPRIO
-    steps = [time_step(row, no_numbers, replay.images.shape[-1], senses) for row in range(20)]
+    numbers = numbers_beside(name)
+    steps = [time_step(row, no_numbers, replay.images.shape[-1], *numbers) for row in range(20)]
     with NoWaiting() as copies:
         for row, step in enumerate(steps):
             replay.add(step)
@@ -400,8 +404,8 @@ def test_each_turn_of_a_cycle_has_its_own_graph(monkeypatch):
     """The second turn is the critic's alone."""
 
     def critic_alone(agent, batch, agent_step):
-        features = agent.encoder(*batch.observation)
-        return agent.update_critic(features, batch, features.detach(), agent.std(agent_step))
+        features = agent.encoder(*batch.observation.seen)
+        return update_critic(agent, features, batch, features.detach(), agent.std(agent_step))
 
     cycle = property(lambda agent: (agent.update, partial(critic_alone, agent)))
     monkeypatch.setattr(DrQV2, "update_cycle", cycle)
@@ -425,8 +429,8 @@ def test_every_agents_captured_updates_equal_eager_ones(name):
     )
     for learner in (captured, eager):
         for row in range(60):
-            proprio = 0 if name == "dreamerv2" else PROPRIO
-            learner.replay.add(time_step(row, CUDA, size=learner.replay.images.shape[-1], proprio=proprio))
+            size = learner.replay.images.shape[-1]
+            learner.replay.add(time_step(row, CUDA, size, *numbers_beside(name)))
     torch.backends.cudnn.benchmark = False
     eager.capturable = False
     for number in range(40):

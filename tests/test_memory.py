@@ -10,7 +10,8 @@ from pixelcontrol.types import Memory, TimeStep
 def row(value, first):
     image = torch.full((1, 5, 2, 2), value, dtype=torch.uint8)
     zero, sensed = np.zeros(1, np.float32), np.float32([[value, -value]])
-    return TimeStep(image, zero[None], zero, zero, np.array([first]), np.array([False]), sensed)
+    known = np.float32([[10 * value]])
+    return TimeStep(image, zero[None], zero, zero, np.array([first]), np.array([False]), sensed, known)
 
 
 def test_images_of_any_number_of_channels_are_stacked():
@@ -19,6 +20,7 @@ def test_images_of_any_number_of_channels_are_stacked():
         seen = frames.push(row(value, first))
         assert seen.stack[0, :, 0, 0].tolist() == stack
         assert seen.proprio.tolist() == [[value, -value]]
+        assert seen.privileged.tolist() == [[10 * value]]
 
 
 def test_what_is_remembered_goes_on_in_another_memory():
@@ -32,6 +34,7 @@ def test_what_is_remembered_goes_on_in_another_memory():
         seen = memory.push(row(2, False))
         assert seen.stack[0, :, 0, 0].tolist() == [1] * 5 + [2] * 5
         assert seen.proprio.tolist() == [[2, -2]]
+        assert seen.privileged.tolist() == [[20]]
 
 
 def test_it_is_a_memory():

@@ -89,7 +89,7 @@ def test_what_has_another_shape_than_what_was_learned_from_is_refused(
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["eval"], "'proprio_dim': 4}, and sensing:make_bare_world now has {"),
+        (["eval"], "'proprio_dim': 4, 'privileged_dim': 0}, and sensing:make_bare_world now has {"),
         (
             ["train", "--frames", "80", "--resume"],
             "it was saved with proprio_dim 4, and here it is 0; let its worlds be as they were",
@@ -255,6 +255,27 @@ def test_an_exported_policy_acts_alike_without_this_package(run_dir: Path, tmp_p
     for batch, action in zip(batches, torch.load(batches_file), strict=True):
         assert np.allclose(action.numpy(), policy(batch.numpy()), atol=1e-6)
     assert "the planes of an image are red, green, blue; actions are in [-1, 1]" in policy.description()
+
+
+def test_a_policy_of_a_privileged_agent_acts_on_images_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = resolve(
+        "toy_reach", "privileged", frames=200, envs=1, image_size=(24,), batch_size=4, hidden_dim=8,
+        conv_filters=4, seed_frames=100, exploration_steps=20, eval_episodes=0, device="cpu",
+    )  # fmt: skip
+    run, exported = tmp_path / "run", tmp_path / "policy.pt2"
+    train(config, run)
+    assert main(["eval", str(run), "--episodes", "2"]) == 0
+    capsys.readouterr()
+    assert main(["export", str(run), "-o", str(exported)]) == 0
+    assert " takes observations: uint8 (batch, 9, 24, 24); obs" in capsys.readouterr().out
+    policy, act = pixelcontrol.load(run), torch.export.load(exported).module()
+    image = np.random.default_rng(0).integers(0, 256, (3, 24, 24), dtype=np.uint8)
+    action = policy.episode()(image)
+    stack = torch.from_numpy(np.tile(image, (1, 3, 1, 1)))
+    np.testing.assert_allclose(act(torch.cat([stack, stack]))[0].numpy(), action, atol=1e-5)
+    assert (action != policy.episode()(255 - image)).all()
 
 
 def test_a_policy_learned_on_a_gpu_acts_here(run_dir: Path, tmp_path: Path) -> None:

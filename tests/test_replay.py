@@ -65,6 +65,7 @@ def time_step(rows):
         first=np.array([row.first for row in rows]),
         last=np.array([row.last for row in rows]),
         proprio=np.array([[row.number, row.world] for row in rows], dtype=np.float32),
+        privileged=np.array([[-row.number] for row in rows], dtype=np.float32),
     )
 
 
@@ -86,6 +87,7 @@ def new_replay(rows, worlds, n_step=3, stack=STACK, seed=0):
         device=CPU,
         generator=torch.Generator().manual_seed(seed),
         proprio_dim=2,
+        privileged_dim=1,
     )
 
 
@@ -110,10 +112,11 @@ def read_images(stack):
 
 
 def read_observation(observation):
-    """Return the same of an observation, once what is sensed is of the newest image's moment."""
+    """Return the same of an observation, once the numbers beside it are of the newest image's moment."""
     world, images = read_images(observation.stack)
     sensed = [[rows[-1], w] for rows, w in zip(images, world, strict=True)]
     assert observation.proprio.tolist() == sensed
+    assert observation.privileged.tolist() == [[-rows[-1]] for rows in images]
     return world, images
 
 

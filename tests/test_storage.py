@@ -182,6 +182,7 @@ def test_a_replay_on_disk_equals_one_in_ram(tmp_path):
             first=first,
             last=np.zeros(2, dtype=bool),
             proprio=np.zeros((2, 0), dtype=np.float32),
+            privileged=np.zeros((2, 0), dtype=np.float32),
         )
         ram.add(step)
         disk.add(step)

@@ -243,14 +243,16 @@ def sensing(agent: str = "drqv2", world: str = "make_world", **overrides: Any) -
     return resolve(f"sensing:{world}", agent, **(shared | overrides))
 
 
-def test_an_agent_with_proprioception_resumes_exactly_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("agent", ["drqv2", "privileged"])
+def test_an_agent_with_numbers_beside_its_images_resumes_exactly_too(
+    agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In mid-episode: 5 rounds catch up, and an episode's 20 agent steps and its reset take 21 each."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    train(sensing(), whole)
-    train_and_stop(sensing(), stopped, 5 + 4 * 21 + 3, monkeypatch)
-    train(sensing(), stopped, resume=True)
+    config = sensing(agent, "make_disclosing_world")
+    train(config, whole)
+    train_and_stop(config, stopped, 5 + 4 * 21 + 3, monkeypatch)
+    train(config, stopped, resume=True)
     assert_same(whole, stopped)
     assert rows(whole / "eval.csv") == rows(stopped / "eval.csv")
 
@@ -283,11 +285,20 @@ def test_a_metric_that_an_agent_does_not_list_is_named_at_its_first_update(
 def test_an_agent_of_images_alone_refuses_proprioception(tmp_path: Path) -> None:
     words = (
         r"sensing:make_world gives proprioception \(4 numbers\), and dreamerv2 learns from images alone; use "
-        r"--agent drqv2, drq, curl or sac"
+        r"--agent drqv2, drq, curl, sac or privileged"
     )
     config = resolve("sensing:make_world", "dreamerv2", **TINY_DREAMER, action_repeat=1, eval_episodes=0)
     with pytest.raises(ValueError, match=words):
         train(config, tmp_path)
+
+
+def test_a_privileged_agent_refuses_worlds_that_disclose_nothing(tmp_path: Path) -> None:
+    words = (
+        "privileged learns with what the simulator knows, and sensing:make_world discloses nothing; the suite's "
+        "tasks do, and own worlds that were made with privileged=True"
+    )
+    with pytest.raises(ValueError, match=words):
+        train(sensing("privileged"), tmp_path)
 
 
 def test_a_broken_sensor_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ class DrQSettings(SACSettings):
 def shifted(observation: Observation, views: int, pad: int, generator: torch.Generator) -> Observation:
     """Return `views` shifted views of a batch, one behind the other; all of them sense the same."""
     stack = random_shift(observation.stack.repeat(views, 1, 1, 1), pad, generator)
-    return Observation(stack, observation.proprio.repeat(views, 1))
+    return Observation(stack, observation.proprio.repeat(views, 1), observation.privileged.repeat(views, 1))
 
 
 class DrQ:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float32, Int64
@@ -148,12 +148,12 @@ class DrQV2:
         if agent_step < self.settings.exploration_steps:
             return uniform_action(len(observation.stack), self.action_dim, self.generator)
         std = self.std(torch.full((), agent_step, device=self.device))
-        return noisy_action(self.actor(self.encoder(*observation)).tanh(), std, self.generator)
+        return noisy_action(self.actor(self.encoder(*observation.seen)).tanh(), std, self.generator)
 
     @torch.no_grad()
     def act_greedily(self, observation: Observation) -> Float32[Tensor, "worlds action"]:
         """Choose the policy's mean actions."""
-        return self.actor(self.encoder(*observation)).tanh()
+        return self.actor(self.encoder(*observation.seen)).tanh()
 
     def update(self, batch: Transitions, agent_step: Int64[Tensor, ""]) -> dict[str, Tensor]:
         """Update critic, encoder, actor and target critic once (Algorithm 1).
@@ -164,57 +164,18 @@ class DrQV2:
         Networks are called by way of `rounded`, which casts all their weights together: fewer launches in bf16.
         """
         std = self.std(agent_step)
-        stack, proprio = batch.observation
-        next_stack, next_proprio = batch.next_observation
+        stack, proprio = batch.observation.seen
+        next_stack, next_proprio = batch.next_observation.seen
         stack = random_shift(stack, self.settings.shift_pad, self.generator)
         next_stack = random_shift(next_stack, self.settings.shift_pad, self.generator)
         (encoder,) = rounded(self.encoder)
         features = encoder(stack, proprio)
         with torch.no_grad():
             next_features = encoder(next_stack, next_proprio)
-        metrics = self.update_critic(features, batch, next_features, std)
-        metrics |= self.update_actor(features.detach(), std)
+        metrics = update_critic(self, features, batch, next_features, std)
+        metrics |= update_actor(self, features.detach(), std)
         ema_update(self.target_critic.parameters(), self.critic.parameters(), self.settings.critic_tau)
         return metrics
-
-    def update_critic(
-        self, features: Tensor, batch: Transitions, next_features: Tensor, std: Float32[Tensor, ""]
-    ) -> dict[str, Tensor]:
-        """Minimise Eq. 1 with respect to the critic and, through `features`, the encoder.
-
-        The n steps of the return are in the batch: its `reward` is their discounted sum, its `discount` gamma^n,
-        or 0 behind a true end. There is no slow copy of the encoder: `next_features` are its present ones.
-        """
-        actor, critic, target_critic = rounded(self.actor, self.critic, self.target_critic)
-        with torch.no_grad():
-            next_mean = actor(next_features).tanh()
-            next_action = noisy_action(next_mean, std, self.generator, self.settings.stddev_clip)
-            next_value = target_critic(next_features, next_action).amin(dim=0)
-            target = batch.reward + batch.discount * next_value
-
-        q = critic(features, batch.action)
-        loss = twin_loss(q, target)
-        self.critic_optimiser.zero_grad(set_to_none=True)
-        backpropagate(loss)
-        self.critic_optimiser.step()
-        return {"critic_loss": loss.detach(), "q_mean": q.detach().mean(), "target_mean": target.mean()}
-
-    def update_actor(self, features: Tensor, std: Float32[Tensor, ""]) -> dict[str, Tensor]:
-        """Minimise Eq. 2 with respect to the actor alone."""
-        (actor,) = rounded(self.actor)
-        with torch.no_grad():
-            (critic,) = rounded(self.critic)
-        pre_tanh = actor(features)
-        action = noisy_action(pre_tanh.tanh(), std, self.generator, self.settings.stddev_clip)
-        loss = -critic(features, action).amin(dim=0).mean()
-        if self.settings.saturation_penalty:
-            loss = loss + self.settings.saturation_penalty * pre_tanh.square().mean()
-        self.actor_optimiser.zero_grad(set_to_none=True)
-        # The critic is a judge here: its own gradients are neither wanted nor computed.
-        backpropagate(loss, self.actor.parameters())
-        self.actor_optimiser.step()
-        saturated = pre_tanh.detach().abs() > SATURATED_MEAN
-        return {"actor_loss": loss.detach(), "saturation": saturated.float().mean(), "std": std}
 
     def _parts(self) -> dict[str, Part]:
         return {
@@ -233,6 +194,67 @@ class DrQV2:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         load_state(self._parts(), self.generator, state)
+
+
+@runtime_checkable
+class ActorCritic(Protocol):
+    """What the two losses below train: DrQ-v2, whose features are its encoder's, and the privileged teacher."""
+
+    @property
+    def settings(self) -> DrQV2Settings:
+        """Of the agent."""
+
+    generator: torch.Generator
+    actor: DeterministicActor
+    critic: TwinCritic
+    target_critic: TwinCritic
+    critic_optimiser: torch.optim.Adam
+    actor_optimiser: torch.optim.Adam
+
+
+def update_critic(
+    agent: ActorCritic,
+    features: Tensor,
+    batch: Transitions,
+    next_features: Tensor,
+    std: Float32[Tensor, ""],
+) -> dict[str, Tensor]:
+    """Minimise Eq. 1 with respect to the critic and, through `features`, the encoder.
+
+    The n steps of the return are in the batch: its `reward` is their discounted sum, its `discount` gamma^n,
+    or 0 behind a true end. There is no slow copy of the encoder: `next_features` are its present ones.
+    """
+    actor, critic, target_critic = rounded(agent.actor, agent.critic, agent.target_critic)
+    with torch.no_grad():
+        next_mean = actor(next_features).tanh()
+        next_action = noisy_action(next_mean, std, agent.generator, agent.settings.stddev_clip)
+        next_value = target_critic(next_features, next_action).amin(dim=0)
+        target = batch.reward + batch.discount * next_value
+
+    q = critic(features, batch.action)
+    loss = twin_loss(q, target)
+    agent.critic_optimiser.zero_grad(set_to_none=True)
+    backpropagate(loss)
+    agent.critic_optimiser.step()
+    return {"critic_loss": loss.detach(), "q_mean": q.detach().mean(), "target_mean": target.mean()}
+
+
+def update_actor(agent: ActorCritic, features: Tensor, std: Float32[Tensor, ""]) -> dict[str, Tensor]:
+    """Minimise Eq. 2 with respect to the actor alone."""
+    (actor,) = rounded(agent.actor)
+    with torch.no_grad():
+        (critic,) = rounded(agent.critic)
+    pre_tanh = actor(features)
+    action = noisy_action(pre_tanh.tanh(), std, agent.generator, agent.settings.stddev_clip)
+    loss = -critic(features, action).amin(dim=0).mean()
+    if agent.settings.saturation_penalty:
+        loss = loss + agent.settings.saturation_penalty * pre_tanh.square().mean()
+    agent.actor_optimiser.zero_grad(set_to_none=True)
+    # The critic is a judge here: its own gradients are neither wanted nor computed.
+    backpropagate(loss, agent.actor.parameters())
+    agent.actor_optimiser.step()
+    saturated = pre_tanh.detach().abs() > SATURATED_MEAN
+    return {"actor_loss": loss.detach(), "saturation": saturated.float().mean(), "std": std}
 
 
 # Overrides of the defaults, which are Table 2, and of the deviations that belong to a task.

@@ -171,14 +171,14 @@ def explore(
     """Choose exploring actions: uniform at first, then drawn from the policy."""
     if agent_step < model.settings.exploration_steps:
         return uniform_action(len(observation.stack), model.action_dim, generator)
-    action, _ = draw_action(model, model.actor, model.encoder(*observation), generator)
+    action, _ = draw_action(model, model.actor, model.encoder(*observation.seen), generator)
     return action
 
 
 @torch.no_grad()
 def exploit(model: SACModel, observation: Observation) -> Float32[Tensor, "worlds action"]:
     """Choose the policy's median actions, tanh of its mean before tanh."""
-    mean, _ = model.actor(model.encoder(*observation))
+    mean, _ = model.actor(model.encoder(*observation.seen))
     return mean.tanh()
 
 
@@ -190,8 +190,8 @@ def soft_value(
     encoder, actor, target_encoder, target_critic = rounded(
         model.encoder, model.actor, model.target_encoder, model.target_critic
     )
-    action, log_prob = draw_action(model, actor, encoder(*observation), generator)
-    value = target_critic(target_encoder(*observation), action).amin(dim=0)
+    action, log_prob = draw_action(model, actor, encoder(*observation.seen), generator)
+    value = target_critic(target_encoder(*observation.seen), action).amin(dim=0)
     return value - model.temperature() * log_prob
 
 
@@ -203,7 +203,7 @@ def update_critic(
 ) -> dict[str, Tensor]:
     """Bring both Q-functions, and the convolutions with them, closer to `target`."""
     encoder, critic = rounded(model.encoder, model.critic)
-    q = critic(encoder(*observation), action)
+    q = critic(encoder(*observation.seen), action)
     loss = twin_loss(q, target)
     model.critic_optimiser.zero_grad(set_to_none=True)
     backpropagate(loss)
@@ -216,7 +216,7 @@ def update_actor(model: SACModel, observation: Observation, generator: torch.Gen
     (actor,) = rounded(model.actor)
     with torch.no_grad():
         encoder, critic = rounded(model.encoder, model.critic)
-        features = encoder(*observation)
+        features = encoder(*observation.seen)
     action, log_prob = draw_action(model, actor, features, generator)
     value = critic(features, action).amin(dim=0)
     loss = (model.temperature().detach() * log_prob - value).mean()

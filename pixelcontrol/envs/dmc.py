@@ -17,7 +17,7 @@ import numpy as np
 
 from pixelcontrol.envs.render import gl
 from pixelcontrol.envs.tasks import Cameras, Task, channel_count
-from pixelcontrol.envs.user import write_proprio
+from pixelcontrol.envs.user import write_numbers
 
 if TYPE_CHECKING:
     from pixelcontrol.envs.render.opengl import OpenGLRenderer
@@ -80,8 +80,9 @@ def make_dmc_world(
         gl.choose_opengl()
     environment = load_environment(task)
     return DmcWorld(
-        environment, task.camera, renderer, image_size, action_repeat, task.episode_frames, depth=task.depth
-    )
+        environment, task.camera, renderer, image_size, action_repeat, task.episode_frames, depth=task.depth,
+        privileged=True,
+    )  # fmt: skip
 
 
 class DmcWorld:
@@ -105,6 +106,7 @@ class DmcWorld:
         *,
         depth: float = 0.0,
         proprio: str | Sequence[str] = (),
+        privileged: bool = False,
         success: Callable[[Any], bool] | None = None,
     ) -> None:
         """Wrap an environment.
@@ -121,6 +123,8 @@ class DmcWorld:
             depth: metres that a fourth channel of each camera shows, or 0 (see `Task`).
             proprio: entries, or one, of the environment's observations, whose numbers are the proprioception, one
                 behind another; scale them to about unit size.
+            privileged: let an agent that can make use of it learn with all entries of the environment's
+                observations.
             success: asked of the environment's physics after each frame, whether the task is achieved now; an
                 episode is a success if it once was. Rates of success stand beside returns then.
 
@@ -139,12 +143,14 @@ class DmcWorld:
                 f"renderer is {renderer!r} and depth {depth}, but must be 'warp' or 'opengl', and at least 0"
             )
         self._proprio_sizes: dict[str, int] = {}
-        seen = environment.observation_spec() if proprio else {}
+        seen = environment.observation_spec() if proprio or privileged else {}
         for name in (proprio,) if isinstance(proprio, str) else proprio:
             if name not in seen:
                 known = ", ".join(seen) or "nothing"
                 raise ValueError(f"proprio has {name!r}, but observations have only {known}")
             self._proprio_sizes[name] = int(np.prod(seen[name].shape))
+        shown = seen if privileged else {}
+        self._privileged_sizes = {name: int(np.prod(entry.shape)) for name, entry in shown.items()}
         self._is_achieved = success
         self.success = False
         self._observation: Any = None
@@ -179,6 +185,7 @@ class DmcWorld:
             action_repeat=self._action_repeat,
             episode_frames=self._episode_frames,
             proprio_dim=sum(self._proprio_sizes.values()),
+            privileged_dim=sum(self._privileged_sizes.values()),
             tells_success=self._is_achieved is not None,
         )
 
@@ -229,7 +236,11 @@ class DmcWorld:
 
     def sense(self, out: np.ndarray) -> None:
         """See `pixelcontrol.types.SensingWorld`."""
-        write_proprio(self._observation, self._proprio_sizes, out)
+        write_numbers(self._observation, self._proprio_sizes, out)
+
+    def disclose(self, out: np.ndarray) -> None:
+        """See `pixelcontrol.types.DisclosingWorld`."""
+        write_numbers(self._observation, self._privileged_sizes, out)
 
     def close(self) -> None:
         """See `pixelcontrol.types.World`."""

@@ -27,7 +27,7 @@ import gymnasium
 import numpy as np
 from PIL import Image
 
-from pixelcontrol.envs.user import write_proprio
+from pixelcontrol.envs.user import write_numbers
 
 if TYPE_CHECKING:
     from pixelcontrol.types import WorldSpec
@@ -51,6 +51,7 @@ class GymnasiumWorld:
         *,
         images: str | Sequence[str] = (),
         proprio: str | Sequence[str] = (),
+        privileged: bool = False,
         success: str | None = None,
         repeats: bool = True,
     ) -> None:
@@ -64,13 +65,16 @@ class GymnasiumWorld:
                 another along the channels. Without it such pictures are not looked at.
             proprio: keys, or one, of Boxes in a Dict of observations, whose numbers are the proprioception, one
                 part behind another; scale them to about unit size.
+            privileged: let an agent that can make use of it learn with all Boxes of the observations that are no
+                pictures: a simulator's state.
             success: key of `info` that says whether the task is achieved, such as "is_success" or "success", at
                 every frame or at the last; an episode is a success if it once was so. Rates of success stand
                 beside returns then.
             repeats: False for a real robot, or whatever else does not repeat an episode from its seed and actions.
 
         Raises:
-            ValueError: actions are not a flat box with finite bounds, or there are no such images, or no such Box.
+            ValueError: actions are not a flat box with finite bounds, or there are no such images, or no such
+                Box.
         """
         space = env.action_space
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
@@ -97,6 +101,15 @@ class GymnasiumWorld:
             if not isinstance(part := _part(parts, "proprio", name), gymnasium.spaces.Box):
                 raise ValueError(f"proprio has {name!r}, which is {part}, but must be a Box")
             self._proprio_sizes[name] = gymnasium.spaces.flatdim(part)
+        self._privileged_sizes: dict[str, int] = {}
+        if privileged:
+            self._privileged_sizes = {
+                name: gymnasium.spaces.flatdim(part)
+                for name, part in (parts or {"": seen}).items()
+                if isinstance(part, gymnasium.spaces.Box) and not _is_picture(part)
+            }
+            if not self._privileged_sizes:
+                raise ValueError(f"privileged is True, but observations have no Box of numbers: {seen}")
         self._env = env
         self._image_size = image_size
         self._action_repeat = action_repeat
@@ -118,6 +131,7 @@ class GymnasiumWorld:
             episode_frames=_time_limit(self._env),
             repeats=self._repeats,
             proprio_dim=sum(self._proprio_sizes.values()),
+            privileged_dim=sum(self._privileged_sizes.values()),
             tells_success=self._success is not None,
         )
 
@@ -178,7 +192,12 @@ class GymnasiumWorld:
 
     def sense(self, out: np.ndarray) -> None:
         """See `pixelcontrol.types.SensingWorld`."""
-        write_proprio(self._observation, self._proprio_sizes, out)
+        write_numbers(self._observation, self._proprio_sizes, out)
+
+    def disclose(self, out: np.ndarray) -> None:
+        """See `pixelcontrol.types.DisclosingWorld`."""
+        seen = self._observation
+        write_numbers(seen if isinstance(seen, Mapping) else {"": seen}, self._privileged_sizes, out)
 
     def close(self) -> None:
         """See `pixelcontrol.types.World`."""

@@ -15,6 +15,7 @@ A task "my_robot:make_world" is a user's own: `make_world(image_size=..., action
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,7 @@ from pixelcontrol.envs.tasks import Task
 from pixelcontrol.envs.toy import ToyWorld
 from pixelcontrol.envs.user import build_world
 from pixelcontrol.envs.vector import PixelRenderer, VectorEnv
-from pixelcontrol.types import JudgingWorld, Renderer, SensingWorld, World, WorldSpec
+from pixelcontrol.types import DisclosingWorld, JudgingWorld, Renderer, SensingWorld, World, WorldSpec
 
 
 def make_env(
@@ -40,6 +41,7 @@ def make_env(
     device: str | torch.device,
     seed: int,
     stream: int,
+    privileged: bool = False,
 ) -> VectorEnv:
     """Make N worlds of a task.
 
@@ -54,10 +56,11 @@ def make_env(
         device: torch device of the images.
         seed: of the run.
         stream: of the seed; training and evaluation take different ones.
+        privileged: let the worlds disclose what they can.
 
     Raises:
         ValueError: a user's factory cannot be found or called, or makes no worlds, or those of other images or
-            action repeat, or drawn by another renderer, or of proprioception that they do not give.
+            action repeat, or drawn by another renderer, or of numbers that they do not give.
         WorkerError: a worker could not build its worlds.
     """
     make_world = world_factory(task, renderer, image_size, action_repeat)
@@ -68,7 +71,7 @@ def make_env(
             "in pixelcontrol.envs.gymnasium.GymnasiumWorld"
         )
     try:
-        spec = world.spec
+        spec = world.spec if privileged else replace(world.spec, privileged_dim=0)
         draws = spec.payload_dtype == "uint8" and spec.payload_shape[1:] == image_size
         scene = world.scene if isinstance(world, DmcWorld) else None
         if not (draws or scene) or spec.action_repeat != action_repeat:
@@ -85,6 +88,11 @@ def make_env(
             raise ValueError(
                 f"{task.name}: its spec has proprio_dim {spec.proprio_dim}, but it has no method `sense` "
                 "(see pixelcontrol.types.SensingWorld)"
+            )
+        if spec.privileged_dim and not isinstance(world, DisclosingWorld):
+            raise ValueError(
+                f"{task.name}: its spec has privileged_dim {spec.privileged_dim}, but it has no method `disclose` "
+                "(see pixelcontrol.types.DisclosingWorld)"
             )
         if spec.tells_success and not isinstance(world, JudgingWorld):
             raise ValueError(

@@ -44,6 +44,7 @@ class ToyWorld:
             payload_dtype="uint8",
             action_repeat=self._action_repeat,
             episode_frames=_FRAMES,
+            privileged_dim=4,
         )
 
     def reset(self, seed: int) -> None:
@@ -67,6 +68,10 @@ class ToyWorld:
         y, x = np.meshgrid(np.linspace(-1.2, 1.2, height), np.linspace(-1.2, 1.2, width), indexing="ij")
         out[1][np.maximum(abs(x - self._target[0]), abs(y - self._target[1])) < 0.2] = 255
         out[0][(x - self._dot[0]) ** 2 + (y - self._dot[1]) ** 2 < 0.2**2] = 255
+
+    def disclose(self, out: np.ndarray) -> None:
+        """See `pixelcontrol.types.DisclosingWorld`: where dot and target are."""
+        out[:2], out[2:] = self._dot, self._target
 
     def close(self) -> None:
         """Nothing to release."""

@@ -63,7 +63,7 @@ def build_world(name: str, image_size: tuple[int, int], action_repeat: int, rend
     return factory(**arguments)
 
 
-def write_proprio(observation: Mapping[str, Any], sizes: Mapping[str, int], out: np.ndarray) -> None:
+def write_numbers(observation: Mapping[str, Any], sizes: Mapping[str, int], out: np.ndarray) -> None:
     """Write the numbers of an observation's parts one after another.
 
     Args:
@@ -79,7 +79,7 @@ def write_proprio(observation: Mapping[str, Any], sizes: Mapping[str, int], out:
         numbers = np.ravel(observation[name])
         if len(numbers) != size:
             raise ValueError(
-                f"proprio {name!r} has {len(numbers)} numbers, but its space or spec says {size}"
+                f"observation {name!r} has {len(numbers)} numbers, but its space or spec says {size}"
             )
         out[start : start + size] = numbers
         start += size

@@ -206,8 +206,8 @@ class VectorEnv:
         """Wait for the step begun by `send` and draw its images.
 
         Raises:
-            WorkerError: a worker failed again and again, or a world gave a reward, discount, payload or
-                proprioception that is not finite, or a discount that is none.
+            WorkerError: a worker failed again and again, or a world gave a reward, discount, payload,
+                proprioception or privileged number that is not finite, or a discount that is none.
         """
         if not self._awaited:
             raise RuntimeError("call send() before receive()")
@@ -217,7 +217,7 @@ class VectorEnv:
             if self._rows.last[self._shares[k]].any():
                 self._faults_in_a_row[k] = 0
         rows = self._rows
-        for name in ("reward", "discount", "payload", "proprio"):
+        for name in ("reward", "discount", "payload", "proprio", "privileged"):
             self._refuse_non_finite(name, getattr(rows, name))
         if (strange := (rows.discount < 0.0) | (rows.discount > 1.0)).any():
             i = int(np.argmax(strange))
@@ -235,6 +235,7 @@ class VectorEnv:
             first=first,
             last=rows.last.copy(),
             proprio=rows.proprio.copy(),
+            privileged=rows.privileged.copy(),
             success=rows.success.copy() if self.spec.tells_success else None,
         )
 

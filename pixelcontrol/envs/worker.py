@@ -21,7 +21,7 @@ import numpy as np
 from pixelcontrol.errors import STOP_SIGNALS
 
 if TYPE_CHECKING:
-    from pixelcontrol.types import JudgingWorld, SensingWorld, World, WorldSpec
+    from pixelcontrol.types import DisclosingWorld, JudgingWorld, SensingWorld, World, WorldSpec
 
 HOLD, BEGIN, STEP = 0, 1, 2
 """Commands to one world: do nothing; start an episode; take an agent step."""
@@ -43,6 +43,7 @@ class Rows:
         action: float32 (N, action_dim).
         payload: (N, *payload_shape), what `World.observe` writes.
         proprio: float32 (N, proprio_dim), what `SensingWorld.sense` writes.
+        privileged: float32 (N, privileged_dim), what `DisclosingWorld.disclose` writes.
         reward: float32 (N,).
         discount: float32 (N,).
         last: bool (N,).
@@ -55,6 +56,7 @@ class Rows:
     action: np.ndarray
     payload: np.ndarray
     proprio: np.ndarray
+    privileged: np.ndarray
     reward: np.ndarray
     discount: np.ndarray
     last: np.ndarray
@@ -70,6 +72,7 @@ class Rows:
             "action": ("float32", (num_worlds, spec.action_dim)),
             "payload": (spec.payload_dtype, (num_worlds, *spec.payload_shape)),
             "proprio": ("float32", (num_worlds, spec.proprio_dim)),
+            "privileged": ("float32", (num_worlds, spec.privileged_dim)),
             "reward": ("float32", (num_worlds,)),
             "discount": ("float32", (num_worlds,)),
             "last": ("bool", (num_worlds,)),
@@ -103,6 +106,8 @@ def advance(worlds: Mapping[int, World], rows: Rows, observed: bool) -> None:
             world.observe(rows.payload[i])
             if rows.proprio.shape[1]:
                 cast("SensingWorld", world).sense(rows.proprio[i])
+            if rows.privileged.shape[1]:
+                cast("DisclosingWorld", world).disclose(rows.privileged[i])
             if rows.success.size:
                 rows.success[i] = cast("JudgingWorld", world).success
         rows.busy[i] = False

@@ -61,11 +61,11 @@ def new_batch(kind, batch_size, number):
     nothing = torch.zeros(batch_size, 0)
     discount = GAMMA**3 if kind == "drqv2" else GAMMA
     return Transitions(
-        observation=Observation(images[0], nothing),
+        observation=Observation(images[0], nothing, nothing),
         action=2 * torch.rand(batch_size, ACTION, generator=g) - 1,
         reward=torch.rand(batch_size, generator=g),
         discount=torch.where(torch.rand(batch_size, generator=g) < 0.25, 0.0, discount),
-        next_observation=Observation(images[1], nothing),
+        next_observation=Observation(images[1], nothing, nothing),
     )
 
 

@@ -25,7 +25,7 @@ def batch_of(seed, size=16, proprio=0):
     g = torch.Generator().manual_seed(seed)
 
     def observation():
-        return Observation(images(g, size), torch.randn(BATCH, proprio, generator=g))
+        return Observation(images(g, size), torch.randn(BATCH, proprio, generator=g), torch.zeros(BATCH, 0))
 
     return Transitions(
         observation=observation(),
@@ -127,6 +127,7 @@ def tiny_replay(size=16):
                 first=np.full(2, row == 0),
                 last=np.zeros(2, dtype=bool),
                 proprio=np.zeros((2, 0), dtype=np.float32),
+                privileged=np.zeros((2, 0), dtype=np.float32),
             )
         )
     return replay

@@ -91,6 +91,7 @@ def time_step(number, worlds=2, first=False):
         first=np.broadcast_to(np.array(first), worlds).copy(),
         last=np.zeros(worlds, bool),
         proprio=np.zeros((worlds, 0), np.float32),
+        privileged=np.zeros((worlds, 0), np.float32),
     )
 
 

@@ -8,7 +8,7 @@ from naive_drqv2 import NaiveDrQV2, encode, mean_action
 from observing import without_proprio
 from torch import nn
 
-from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings
+from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings, update_actor, update_critic
 from pixelcontrol.types import Observation, Transitions
 
 CPU = torch.device("cpu")
@@ -34,11 +34,11 @@ def new_batch(seed=0, proprio=0):
     images = torch.randint(0, 256, (2, BATCH, *SHAPE), generator=g, dtype=torch.uint8)
     sensed = torch.randn(2, BATCH, proprio, generator=g)
     return Transitions(
-        observation=Observation(images[0], sensed[0]),
+        observation=Observation(images[0], sensed[0], torch.zeros(BATCH, 0)),
         action=2 * torch.rand(BATCH, ACTION, generator=g) - 1,
         reward=torch.rand(BATCH, generator=g),
         discount=torch.tensor([0.99**3, 0.0, 0.99, 0.99**3]).repeat(BATCH // 4),
-        next_observation=Observation(images[1], sensed[1]),
+        next_observation=Observation(images[1], sensed[1], torch.zeros(BATCH, 0)),
     )
 
 
@@ -159,8 +159,8 @@ def test_target_and_critic_loss_by_hand():
         discount=torch.tensor([0.5, 1.0, 0.0, 0.5]),  # the third one is a true end
         next_observation=observations(4),
     )
-    features = agent.encoder(*batch.observation)
-    metrics = agent.update_critic(features, batch, features.detach(), torch.tensor(0.0))
+    features = agent.encoder(*batch.observation.seen)
+    metrics = update_critic(agent, features, batch, features.detach(), torch.tensor(0.0))
     # targets 1 + 2/2, 2 + 1, 3 + 0, 4 - 2/2, that is 2, 3, 3, 3
     assert metrics["target_mean"].item() == 2.75
     # q1 is 1, 0, 1/2, 1/2: errors 1, 3, 5/2, 5/2; q2 is 3, 0, 1, 1: errors -1, 3, 2, 2
@@ -178,7 +178,7 @@ def test_actor_loss_by_hand():
     # action a = tanh(bias), a1 + a2 = 0.2172; q1 = offset + sum, q2 = offset + 2 sum
     agent.critic = Judge([1.0, 5.0], [2.0, 4.0])
     total = np.tanh(0.5) + np.tanh(-0.25)
-    metrics = agent.update_actor(torch.randn(2, agent.encoder.feature_count), torch.tensor(0.0))
+    metrics = update_actor(agent, torch.randn(2, agent.encoder.feature_count), torch.tensor(0.0))
     # the smaller values are 1 + sum and 4 + 2 sum
     assert metrics["actor_loss"].item() == pytest.approx(-(1 + total + 4 + 2 * total) / 2, abs=1e-6)
     # d loss / d bias = -(1 + 2) / 2 · (1 - tanh²)
@@ -195,8 +195,8 @@ def test_the_noise_in_both_losses_is_clipped():
     seen = []
     agent.critic.register_forward_hook(lambda module, inputs, outputs: seen.append(inputs[1].detach()))
     features = torch.randn(BATCH, agent.encoder.feature_count)
-    agent.update_critic(features, new_batch(), features, torch.tensor(100.0))
-    agent.update_actor(features, torch.tensor(100.0))
+    update_critic(agent, features, new_batch(), features, torch.tensor(100.0))
+    update_actor(agent, features, torch.tensor(100.0))
     target_action, _, actor_action = seen
     # with noise this strong every action lies on the bound
     for action in (target_action, actor_action):
@@ -211,8 +211,11 @@ def test_the_noise_in_both_losses_is_clipped():
 def test_the_critic_loss_moves_critic_and_encoder_alone():
     agent, batch = new_agent(), new_batch()
     before = weights(agent)
-    features, next_features = agent.encoder(*batch.observation), agent.encoder(*batch.next_observation)
-    agent.update_critic(features, batch, next_features.detach(), torch.tensor(0.2))
+    features, next_features = (
+        agent.encoder(*batch.observation.seen),
+        agent.encoder(*batch.next_observation.seen),
+    )
+    update_critic(agent, features, batch, next_features.detach(), torch.tensor(0.2))
     assert changed(before, weights(agent)) == {"critic", "encoder"}
     others = [*agent.actor.parameters(), *agent.target_critic.parameters()]
     assert all(parameter.grad is None for parameter in others)
@@ -221,8 +224,8 @@ def test_the_critic_loss_moves_critic_and_encoder_alone():
 def test_the_actor_loss_moves_the_actor_alone():
     agent = new_agent()
     before = weights(agent)
-    features = agent.encoder(*observations(BATCH))
-    agent.update_actor(features.detach(), torch.tensor(0.2))
+    features = agent.encoder(*observations(BATCH).seen)
+    update_actor(agent, features.detach(), torch.tensor(0.2))
     assert changed(before, weights(agent)) == {"actor"}
     others = [*agent.encoder.parameters(), *agent.critic.parameters(), *agent.target_critic.parameters()]
     assert all(parameter.grad is None for parameter in others)

@@ -225,7 +225,7 @@ def test_the_actor_finds_the_best_action():
     observation, g = batch_of(0).observation, torch.Generator().manual_seed(1)
     for _ in range(200):
         update_actor(model, observation, g)
-    mean, _ = model.actor(model.encoder(*observation))
+    mean, _ = model.actor(model.encoder(*observation.seen))
     torch.testing.assert_close(mean.tanh(), torch.full((BATCH, ACTIONS), 0.5), rtol=0, atol=0.1)
 
 

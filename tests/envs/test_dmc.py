@@ -215,6 +215,30 @@ def test_an_entry_of_the_observations_is_sensed(entry, numbers):
     assert world("walker_walk").spec.proprio_dim == 0
 
 
+def disclosed(a_world):
+    out = np.zeros(a_world.spec.privileged_dim, np.float32)
+    a_world.disclose(out)
+    return out
+
+
+def test_a_task_of_the_suite_discloses_all_that_it_observes():
+    ours, theirs = world("walker_walk"), bare("walker_walk", seed=3)
+    assert ours.spec.privileged_dim == 14 + 1 + 9
+    ours.reset(seed=3)
+    now = theirs.reset().observation
+    for action in random_actions(3, 6):
+        expected = np.float32([*now["orientations"], now["height"], *now["velocity"]])
+        np.testing.assert_array_equal(disclosed(ours), expected)
+        ours.step(action)
+        for _ in range(2):
+            now = theirs.step(action).observation
+
+
+def test_an_own_environment_discloses_only_if_told_to():
+    environment = load_environment(find_task("walker_walk"))
+    assert DmcWorld(environment, 0, "warp", (8, 8), action_repeat=2).spec.privileged_dim == 0
+
+
 def test_several_entries_lie_behind_one_another():
     environment = load_environment(find_task("walker_walk"))
     ours = DmcWorld(environment, 0, "warp", (8, 8), action_repeat=2, proprio=("height", "velocity"))

@@ -165,7 +165,7 @@ def test_what_senses_more_or_less_than_its_space_says_is_refused():
     for numbers in (np.zeros(1), np.zeros(5)):
         world._observation = {"arm": numbers}
         with pytest.raises(
-            ValueError, match=rf"proprio 'arm' has {len(numbers)} numbers, but its space .* says 4"
+            ValueError, match=rf"observation 'arm' has {len(numbers)} numbers, but its space .* says 4"
         ):
             world.sense(np.zeros(4, np.float32))
 
@@ -203,6 +203,33 @@ def test_several_parts_lie_behind_one_another():
     out = np.zeros(5, np.float32)
     world.sense(out)
     np.testing.assert_array_equal(out, np.float32([7.0, *world._env.arm.flatten()]))
+
+
+def disclosed(world):
+    out = np.zeros(world.spec.privileged_dim, np.float32)
+    world.disclose(out)
+    return out
+
+
+def test_all_numbers_of_the_observations_are_disclosed_and_no_picture():
+    world = GymnasiumWorld(Cameras(), (10, 10), images="front", privileged=True)
+    world.reset(seed=0)
+    np.testing.assert_array_equal(disclosed(world), np.float32([*world._env.arm.flatten(), 7.0]))
+    assert GymnasiumWorld(Cameras(), (10, 10), images="front").spec.privileged_dim == 0
+
+
+def test_an_observation_that_is_a_vector_is_disclosed_as_a_whole():
+    env = Slider("state", "rgb_array")
+    world = GymnasiumWorld(env, (10, 10), privileged=True)
+    world.reset(seed=0)
+    world.step(np.float32([0.5] * world.spec.action_dim))
+    np.testing.assert_array_equal(disclosed(world), np.float32(world._observation))
+    assert len(disclosed(world)) > 0
+
+
+def test_an_environment_of_pictures_alone_has_nothing_to_disclose():
+    with pytest.raises(ValueError, match="privileged is True, but observations have no Box of numbers"):
+        GymnasiumWorld(Slider(), (10, 10), privileged=True)
 
 
 def test_several_cameras_of_an_observation_lie_behind_one_another():

@@ -172,6 +172,17 @@ def test_what_a_users_own_world_senses_is_that_of_its_image():
     env.close()
 
 
+def test_worlds_disclose_to_those_alone_who_make_use_of_it():
+    for privileged, numbers in ((True, 4), (False, 0)):
+        env = make(
+            "sensing:make_disclosing_world", 3, 2, image_size=(16, 16), action_repeat=1, privileged=privileged
+        )
+        row = env.reset()
+        env.close()
+        assert (env.spec.privileged_dim, row.privileged.shape) == (numbers, (3, numbers))
+        assert (row.privileged == row.proprio[:, :numbers]).all()
+
+
 def test_a_users_own_dm_control_task_is_drawn_by_warp():
     env = make("my_robot:make_dm_control_world", action_repeat=10)
     assert env.renderer.name == "warp"
@@ -205,6 +216,12 @@ def test_a_real_robot_is_not_made_to_repeat_its_moves():
     assert resumed.receive().first.all()
     for one in envs:
         one.close()
+
+
+def test_a_world_that_discloses_nothing_though_its_spec_promises_it_is_named():
+    words = "sensing:SecretiveWorld: its spec has privileged_dim 4, but it has no method `disclose`"
+    with pytest.raises(ValueError, match=words):
+        make("sensing:SecretiveWorld", privileged=True)
 
 
 @pytest.mark.parametrize(

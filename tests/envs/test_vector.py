@@ -21,6 +21,7 @@ from scripted_worlds import (
     END,
     HANG,
     NAN_PAYLOAD,
+    NAN_PRIVILEGED,
     NAN_PROPRIO,
     NAN_REWARD,
     RAISE,
@@ -136,7 +137,8 @@ def test_rows_of_an_episode_and_of_the_next_reset(num_workers):
     sensed = np.concatenate([row.proprio for row in rows])
     np.testing.assert_allclose(sensed[:, 0] * 2.0**32, [payload(row)[0, 0] for row in rows], rtol=1e-6)
     np.testing.assert_array_equal(sensed[:, 1], np.float32([0, 0.1, 0.2, 0.3, 0, 0.1]))
-    small = [(row.reward, row.discount, row.action, row.proprio) for row in rows]
+    np.testing.assert_array_equal([row.privileged.item() for row in rows], [0, -1, -2, -3, 0, -1])
+    small = [(row.reward, row.discount, row.action, row.proprio, row.privileged) for row in rows]
     assert {part.dtype for parts in small for part in parts} == {np.dtype(np.float32)}
 
 
@@ -154,11 +156,13 @@ def test_a_true_end_has_discount_zero_and_only_its_own_world_begins_anew():
 def test_rows_are_the_callers_own():
     for env in (toys(), scripted()):
         first = env.reset()
-        image, reward, proprio = first.image.clone(), first.reward.copy(), first.proprio.copy()
+        image, reward = first.image.clone(), first.reward.copy()
+        proprio, privileged = first.proprio.copy(), first.privileged.copy()
         roll(env, 2)
         assert torch.equal(first.image, image)
         np.testing.assert_array_equal(first.reward, reward)
         np.testing.assert_array_equal(first.proprio, proprio)
+        np.testing.assert_array_equal(first.privileged, privileged)
 
 
 def test_without_proprioception_there_are_no_columns():
@@ -441,7 +445,13 @@ def test_without_workers_what_a_world_raises_comes_out_as_it_is():
 
 
 @pytest.mark.parametrize(
-    ("control", "name"), [(NAN_REWARD, "reward"), (NAN_PAYLOAD, "payload"), (NAN_PROPRIO, "proprio")]
+    ("control", "name"),
+    [
+        (NAN_REWARD, "reward"),
+        (NAN_PAYLOAD, "payload"),
+        (NAN_PROPRIO, "proprio"),
+        (NAN_PRIVILEGED, "privileged"),
+    ],
 )
 def test_numbers_that_are_not_finite_are_refused(control, name):
     env = scripted(num_worlds=2)

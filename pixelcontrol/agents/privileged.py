@@ -1,0 +1,213 @@
+"""A teacher that learns with what the simulator knows, and a student that learns from it to act on images.
+
+In a simulator positions and speeds need not be guessed from pixels while one learns. So the teacher is DrQ-v2's
+actor and critics on the simulator's numbers, without an encoder, which makes an update cheap; and the student is
+DrQ-v2's encoder and actor on images, which imitates it. The student alone is evaluated and exported: it sees
+what any other agent here sees.
+
+Sources: Pinto et al., *Asymmetric Actor Critic for Image-Based Robot Learning*, 2017 (arXiv:1710.06542), for
+critics that know more than the policy; Ross et al., *A Reduction of Imitation Learning and Structured Prediction
+to No-Regret Online Learning*, 2011 (arXiv:1011.0686), "DAgger", for a student that acts in part of the worlds
+while it learns, so that it learns from where its own mistakes lead. Who compares a curve of this agent with those
+of agents that learn from images alone must say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from pixelcontrol.agents.drqv2 import PRESETS as DRQV2_PRESETS
+from pixelcontrol.agents.drqv2 import DrQV2Settings, update_actor, update_critic
+from pixelcontrol.agents.quick import held
+from pixelcontrol.augment import random_shift
+from pixelcontrol.distributions import noisy_action, uniform_action
+from pixelcontrol.machine import random_stream
+from pixelcontrol.memory import FrameStack
+from pixelcontrol.networks import (
+    ConvEncoder,
+    DeterministicActor,
+    Part,
+    TwinCritic,
+    backpropagate,
+    ema_update,
+    initialise,
+    load_state,
+    rounded,
+    save_state,
+)
+from pixelcontrol.schedules import linear_schedule
+from pixelcontrol.settings import setting
+from pixelcontrol.types import Observation, Transitions, Update
+
+# The student acts in one world of so many, for so many agent steps in a row; then in the next one.
+WORLDS_PER_STUDENT = 4
+STUDENT_TURN_STEPS = 250
+
+
+@dataclass(frozen=True)
+class PrivilegedSettings(DrQV2Settings):
+    """What can be chosen about the agent beside DrQ-v2's settings, which teacher and student share."""
+
+    student_every_updates: int = setting(4, "updates of the teacher per update of the student", "ours", low=1)
+    student_batch_size: int = setting(
+        128, "transitions of a batch whose images the student learns from, at most", "ours", low=1
+    )
+
+
+class Privileged:
+    """The agent: an actor, two critics and their slowly moving copies for the teacher; an encoder and a student.
+
+    The teacher's features are the privileged numbers, and proprioception behind them.
+    """
+
+    metric_names: tuple[str, ...] = (
+        "critic_loss", "actor_loss", "q_mean", "target_mean", "saturation", "std", "student_loss"
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, int, int],
+        action_dim: int,
+        settings: PrivilegedSettings,
+        *,
+        device: torch.device,
+        seed: int,
+        privileged_dim: int,
+        proprio_dim: int = 0,
+    ) -> None:
+        """Draw the weights from `seed`; `observation_shape` is (channels, height, width) of a stack.
+
+        `proprio_dim` numbers of proprioception come beside it, and in training `privileged_dim` others.
+        """
+        self.settings = settings
+        self.device = device
+        self.action_dim = action_dim
+
+        widths = (action_dim, settings.feature_dim, settings.hidden_dim)
+        self.actor = DeterministicActor(privileged_dim + proprio_dim, *widths)
+        self.critic = TwinCritic(privileged_dim + proprio_dim, *widths)
+        self.encoder = ConvEncoder(observation_shape, settings.conv_filters, settings.conv_strides)
+        self.student = DeterministicActor(self.encoder.feature_count, *widths, proprio_dim=proprio_dim)
+        weights = torch.Generator().manual_seed(seed)
+        for network in (self.actor, self.critic, self.encoder, self.student):
+            initialise(network, weights)
+            network.to(device)
+        self.target_critic = deepcopy(self.critic).requires_grad_(False)
+
+        # capturable on a CPU too, so that a run may move to a GPU
+        adam = partial(torch.optim.Adam, lr=settings.learning_rate, fused=True, capturable=True)
+        self.critic_optimiser = adam(self.critic.parameters())
+        self.actor_optimiser = adam(self.actor.parameters())
+        self.student_optimiser = adam([*self.student.parameters(), *self.encoder.parameters()])
+        self.generator = random_stream(seed, "agent", device)
+
+    @property
+    def update_cycle(self) -> tuple[Update, ...]:
+        """The student learns at one update of several, the teacher at all."""
+        return self.update, *[partial(self.update, student=False)] * (self.settings.student_every_updates - 1)
+
+    def std(self, agent_step: Int64[Tensor, ""]) -> Float32[Tensor, ""]:
+        """Return the standard deviation of the exploration noise, as DrQ-v2."""
+        s = self.settings
+        return linear_schedule(agent_step, s.stddev_initial, s.stddev_final, s.stddev_duration)
+
+    def memory(self, generator: torch.Generator) -> FrameStack:
+        """Return a memory of the last images, which needs no random numbers."""
+        return FrameStack(self.encoder.channels)
+
+    @torch.no_grad()
+    def act(self, observation: Observation, agent_step: int) -> Float32[Tensor, "worlds action"]:
+        """Choose exploring actions: uniform at first, then the teacher's or, in some worlds, the student's.
+
+        Noise is added to both.
+        """
+        worlds = len(observation.stack)
+        if agent_step < self.settings.exploration_steps:
+            return uniform_action(worlds, self.action_dim, self.generator)
+        turn = agent_step // worlds // STUDENT_TURN_STEPS
+        students = (torch.arange(worlds, device=self.device) + turn) % WORLDS_PER_STUDENT == 0
+        taught = self.actor(_known(observation)).tanh()
+        mean = torch.where(students[:, None], self.act_greedily(observation), taught)
+        std = self.std(torch.full((), agent_step, device=self.device))
+        return noisy_action(mean, std, self.generator)
+
+    @torch.no_grad()
+    def act_greedily(self, observation: Observation) -> Float32[Tensor, "worlds action"]:
+        """Choose the student's mean actions, which follow from what it sees alone."""
+        return self.student(self.encoder(*observation.seen)).tanh()
+
+    def update(
+        self, batch: Transitions, agent_step: Int64[Tensor, ""], *, student: bool = True
+    ) -> dict[str, Tensor]:
+        """Update the teacher once (Algorithm 1, on numbers instead of features); if `student`, then it too."""
+        std = self.std(agent_step)
+        known = _known(batch.observation)
+        metrics = update_critic(self, known, batch, _known(batch.next_observation), std)
+        metrics |= update_actor(self, known, std)
+        ema_update(self.target_critic.parameters(), self.critic.parameters(), self.settings.critic_tau)
+        if student:
+            metrics |= self.update_student(batch.observation)
+        return metrics
+
+    def update_student(self, observation: Observation) -> dict[str, Tensor]:
+        """Bring the student's mean actions, and the encoder with them, closer to the teacher's.
+
+        The teacher says what it would do now, whoever acted then.
+        """
+        observation = Observation(*(part[: self.settings.student_batch_size] for part in observation))
+        with torch.no_grad():
+            taught = self.actor(_known(observation)).tanh()
+        encoder, student = rounded(self.encoder, self.student)
+        stack, proprio = observation.seen
+        features = encoder(random_shift(stack, self.settings.shift_pad, self.generator), proprio)
+        loss = (student(features).tanh() - taught).square().mean()
+        self.student_optimiser.zero_grad(set_to_none=True)
+        backpropagate(loss)
+        self.student_optimiser.step()
+        return {"student_loss": loss.detach()}
+
+    def _parts(self) -> dict[str, Part]:
+        return {
+            "actor": self.actor,
+            "critic": self.critic,
+            "target_critic": self.target_critic,
+            "encoder": self.encoder,
+            "student": self.student,
+            "critic_optimiser": self.critic_optimiser,
+            "actor_optimiser": self.actor_optimiser,
+            "student_optimiser": self.student_optimiser,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, optimisers and random state."""
+        return save_state(self._parts(), self.generator)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        load_state(self._parts(), self.generator, state)
+
+
+def _known(observation: Observation) -> Float32[Tensor, "batch known"]:
+    """Return what the teacher sees."""
+    return torch.cat([observation.privileged, observation.proprio], dim=1)
+
+
+# DrQ-v2's, and of `quick` an update for every 4 frames, as in the paper: without an encoder one costs a quarter.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "quick": DRQV2_PRESETS["quick"]
+    | {
+        "frames": 160_000,
+        "batch_size": 256,
+        "update_every_agent_steps": held(1, 2),
+        "stddev_duration": held(16_000, 20_000),
+    },
+}

@@ -1,0 +1,238 @@
+"""The privileged agent: what teacher and student see, who learns from what, and that the student learns."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from observing import without_proprio
+from torch import nn
+
+from pixelcontrol.agents import privileged
+from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings, update_actor, update_critic
+from pixelcontrol.agents.privileged import STUDENT_TURN_STEPS, Privileged, PrivilegedSettings
+from pixelcontrol.networks import ema_update
+from pixelcontrol.types import Agent, Observation, Transitions
+
+CPU = torch.device("cpu")
+SHAPE, ACTION, BATCH, KNOWN, PROPRIO = (9, 20, 20), 2, 8, 5, 3
+SIZES = {"feature_dim": 6, "hidden_dim": 16, "conv_filters": 4, "stddev_duration": 100}
+SMALL = PrivilegedSettings(**SIZES, student_batch_size=6)
+NETWORKS = ("actor", "critic", "target_critic", "encoder", "student")
+STEP = torch.tensor(50)
+
+
+def new_agent(seed=1, proprio=0, settings=SMALL):
+    return Privileged(
+        SHAPE, ACTION, settings, device=CPU, seed=seed, privileged_dim=KNOWN, proprio_dim=proprio
+    )
+
+
+def observation(g, count=BATCH, proprio=0):
+    stack = torch.randint(0, 256, (count, *SHAPE), generator=g, dtype=torch.uint8)
+    return Observation(
+        stack, torch.randn(count, proprio, generator=g), torch.randn(count, KNOWN, generator=g)
+    )
+
+
+def new_batch(seed=0, proprio=0):
+    g = torch.Generator().manual_seed(seed)
+    return Transitions(
+        observation=observation(g, proprio=proprio),
+        action=2 * torch.rand(BATCH, ACTION, generator=g) - 1,
+        reward=torch.rand(BATCH, generator=g),
+        discount=torch.tensor([0.97, 0.0]).repeat(BATCH // 2),
+        next_observation=observation(g, proprio=proprio),
+    )
+
+
+def weights(agent):
+    """Return all weights of each network in one row."""
+    return {
+        name: torch.cat([weight.detach().flatten() for weight in getattr(agent, name).parameters()])
+        for name in NETWORKS
+    }
+
+
+def moved(agent, update):
+    """Return the networks that an update changes."""
+    before = weights(agent)
+    update()
+    return {name for name, row in weights(agent).items() if not torch.equal(row, before[name])}
+
+
+# ---------------------------------------------------------------------------------------------- the teacher
+
+
+def test_the_teacher_is_drqv2_on_numbers_in_place_of_features():
+    """The same steps by DrQ-v2's own agent, whose networks are copies of the teacher's."""
+    agent, batch = new_agent(proprio=PROPRIO), new_batch(proprio=PROPRIO)
+    other = DrQV2(SHAPE, ACTION, DrQV2Settings(**SIZES), device=CPU, seed=2)
+    for name in ("actor", "critic", "target_critic"):
+        setattr(other, name, type(getattr(agent, name))(KNOWN + PROPRIO, ACTION, 6, 16))
+        getattr(other, name).load_state_dict(getattr(agent, name).state_dict())
+    other.critic_optimiser = torch.optim.Adam(other.critic.parameters(), lr=1e-4)
+    other.actor_optimiser = torch.optim.Adam(other.actor.parameters(), lr=1e-4)
+    other.generator.set_state(agent.generator.get_state())
+    known, later = (
+        torch.cat([seen.privileged, seen.proprio], dim=1)
+        for seen in (batch.observation, batch.next_observation)
+    )
+    for _ in range(3):
+        found = agent.update(batch, STEP, student=False)
+        std = other.std(STEP)
+        expected = update_critic(other, known, batch, later, std) | update_actor(other, known, std)
+        ema_update(other.target_critic.parameters(), other.critic.parameters(), 0.01)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value)
+
+
+def test_the_teacher_alone_is_what_its_own_update_moves():
+    agent, batch = new_agent(), new_batch()
+    teacher = {"actor", "critic", "target_critic"}
+    assert moved(agent, lambda: agent.update(batch, STEP, student=False)) == teacher
+    assert moved(agent, lambda: agent.update(batch, STEP)) == set(NETWORKS)
+
+
+def test_the_student_learns_at_one_update_of_several():
+    agent, batch = new_agent(), new_batch()
+    told = ["student_loss" in update(batch, STEP) for update in agent.update_cycle]
+    assert told == [True, False, False, False]
+
+
+# ---------------------------------------------------------------------------------------------- the student
+
+
+def test_the_student_alone_is_what_its_loss_moves():
+    agent, batch = new_agent(), new_batch()
+    agent.critic_optimiser.zero_grad(set_to_none=True)
+    assert moved(agent, lambda: agent.update_student(batch.observation)) == {"encoder", "student"}
+    teacher = [*agent.actor.parameters(), *agent.critic.parameters(), *agent.target_critic.parameters()]
+    assert all(parameter.grad is None for parameter in teacher)
+
+
+def test_student_loss_by_hand():
+    agent = new_agent()
+    for network, bias in ((agent.actor, [0.5, -1.0]), (agent.student, [0.0, 2.0])):
+        nn.init.zeros_(network.policy[-1].weight)
+        network.policy[-1].bias.data = torch.tensor(bias)
+    loss = agent.update_student(new_batch().observation)["student_loss"].item()
+    apart = np.tanh([0.5, -1.0]) - np.tanh([0.0, 2.0])
+    assert loss == pytest.approx((apart**2).mean(), rel=1e-6)
+    # d loss / d bias = 2 (student - teacher) (1 - tanh²) / 2 controls
+    expected = -apart * (1 - np.tanh([0.0, 2.0]) ** 2)
+    assert agent.student.policy[-1].bias.grad.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+def test_the_student_learns_from_the_first_images_of_a_batch():
+    """6 of 8, of images as they are: without shifts."""
+    settings = PrivilegedSettings(**SIZES, student_batch_size=6, shift_pad=0)
+    seen = new_batch().observation
+    beyond, within = (seen.stack.clone() for _ in range(2))
+    beyond[6:] = 255
+    within[5] = 255
+    losses = [
+        new_agent(settings=settings).update_student(seen._replace(stack=stack))["student_loss"].item()
+        for stack in (seen.stack, beyond, within)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_the_student_sees_shifted_images(monkeypatch):
+    pads = []
+    monkeypatch.setattr(privileged, "random_shift", lambda stack, pad, _: pads.append(pad) or stack)
+    agent = new_agent()
+    agent.update(new_batch(), STEP)
+    assert pads == [agent.settings.shift_pad]
+
+
+# ---------------------------------------------------------------------------------------------- acting
+
+
+def test_the_best_actions_follow_from_what_is_seen_alone():
+    agent, seen = new_agent(proprio=PROPRIO), new_batch(proprio=PROPRIO).observation
+    best = agent.act_greedily(seen)
+    nothing = torch.zeros(BATCH, 0)
+    assert torch.equal(best, agent.act_greedily(seen._replace(privileged=nothing)))
+    assert not torch.equal(best, agent.act_greedily(seen._replace(proprio=-seen.proprio)))
+    assert not torch.equal(best, agent.act_greedily(seen._replace(stack=255 - seen.stack)))
+
+
+def test_the_student_acts_in_a_quarter_of_the_worlds_and_in_each_in_its_turn():
+    settings = PrivilegedSettings(**SIZES, exploration_steps=10, stddev_initial=0.0, stddev_final=0.0)
+    agent, seen = new_agent(settings=settings), new_batch().observation
+    own = agent.act_greedily(seen)
+
+    def students(agent_step):
+        return (agent.act(seen, agent_step) - own).abs().amax(dim=1) < 1e-5
+
+    turn = BATCH * STUDENT_TURN_STEPS
+    assert students(turn - BATCH).tolist() == [True, False, False, False] * 2
+    assert students(turn).tolist() == [False, False, False, True] * 2
+    assert sum(students(turn * k) for k in range(1, 5)).tolist() == [1] * BATCH
+    # what is not the student's is the teacher's
+    taught = agent.actor(seen.privileged).tanh()
+    torch.testing.assert_close(agent.act(seen, turn)[0], taught[0])
+    # at first actions are random
+    assert not students(9).any()
+
+
+def test_one_world_alone_has_both_act_in_it():
+    settings = PrivilegedSettings(**SIZES, exploration_steps=0, stddev_initial=0.0, stddev_final=0.0)
+    agent = new_agent(settings=settings)
+    seen = Observation(*(part[:1] for part in new_batch().observation))
+    own = agent.act_greedily(seen)
+    turns = [torch.allclose(agent.act(seen, STUDENT_TURN_STEPS * k), own) for k in range(8)]
+    assert turns == [True, False, False, False] * 2
+
+
+# ---------------------------------------------------------------------------------------------- the whole
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    agents = [new_agent(seed) for seed in (1, 1, 2)]
+    for agent in agents:
+        for number in range(4):
+            agent.update_cycle[number](new_batch(number), STEP)
+    first, second, third = map(weights, agents)
+    for name in NETWORKS:
+        assert torch.equal(first[name], second[name])
+        assert not torch.equal(first[name], third[name])
+
+
+def test_a_restored_agent_goes_on_as_the_first():
+    agent, other = new_agent(), new_agent(seed=2)
+    agent.update(new_batch(), STEP)
+    other.load_state_dict(deepcopy(agent.state_dict()))
+    for one in (agent, other):
+        one.update(new_batch(1), STEP)
+    assert all(torch.equal(weights(agent)[name], weights(other)[name]) for name in NETWORKS)
+    assert torch.equal(agent.generator.get_state(), other.generator.get_state())
+
+
+def test_it_is_an_agent():
+    assert isinstance(new_agent(), Agent)
+
+
+def test_the_student_learns_what_can_be_seen():
+    """Which half of the image is bright, which the teacher is told: its wish is the bright half's sign."""
+    g = torch.Generator().manual_seed(0)
+    settings = PrivilegedSettings(**SIZES, student_batch_size=32, learning_rate=1e-3, shift_pad=1)
+    agent = new_agent(settings=settings)
+    agent.actor = nn.Sequential(nn.Linear(KNOWN, ACTION, bias=False))
+    agent.actor[0].weight.data = torch.zeros(ACTION, KNOWN).index_fill_(1, torch.tensor([0]), 2.0)
+
+    def scene(count):
+        side = torch.randint(0, 2, (count,), generator=g)
+        stack = torch.randint(0, 100, (count, *SHAPE), generator=g, dtype=torch.uint8)
+        for i, right in enumerate(side.tolist()):
+            stack[i, :, :, 10 * right : 10 * right + 10] += 100
+        known = torch.zeros(count, KNOWN)
+        known[:, 0] = 2.0 * side - 1.0
+        return without_proprio(stack)._replace(privileged=known)
+
+    for _ in range(60):
+        agent.update_student(scene(32))
+    test = scene(100)
+    assert ((agent.act_greedily(test) > 0) == (test.privileged[:, :1] > 0)).float().mean() > 0.95
