@@ -178,6 +178,15 @@ def test_the_student_acts_in_a_quarter_of_the_worlds_and_in_each_in_its_turn():
     assert not students(9).any()
 
 
+def test_noise_is_added_to_the_actions_of_both():
+    settings = PrivilegedSettings(**SIZES, exploration_steps=0, stddev_initial=0.1, stddev_final=0.1)
+    agent, seen = new_agent(settings=settings), new_batch().observation
+    first, second = (agent.act(seen, 0) for _ in range(2))
+    apart = (first - second).abs()
+    assert (apart > 0).all()
+    assert apart.max() < 1
+
+
 def test_one_world_alone_has_both_act_in_it():
     settings = PrivilegedSettings(**SIZES, exploration_steps=0, stddev_initial=0.0, stddev_final=0.0)
     agent = new_agent(settings=settings)
