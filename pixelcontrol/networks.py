@@ -139,13 +139,19 @@ def condense(
     return torch.cat([small, proprio.to(small.dtype)], dim=1) if proprio.shape[1] else small
 
 
-def mlp(inputs: int, hidden_dim: int, outputs: int) -> nn.Sequential:
+def rectified(hidden_dim: int, normed: bool) -> list[nn.Module]:
+    """What follows a hidden layer: ReLU, and before it, if `normed`, what brings its outputs to mean 0 and size 1."""
+    norm = [nn.LayerNorm(hidden_dim, elementwise_affine=False)] if normed else []
+    return [*norm, nn.ReLU()]
+
+
+def mlp(inputs: int, hidden_dim: int, outputs: int, *, normed: bool = False) -> nn.Sequential:
     """Two hidden ReLU layers of equal width."""
     return nn.Sequential(
         nn.Linear(inputs, hidden_dim),
-        nn.ReLU(),
+        *rectified(hidden_dim, normed),
         nn.Linear(hidden_dim, hidden_dim),
-        nn.ReLU(),
+        *rectified(hidden_dim, normed),
         nn.Linear(hidden_dim, outputs),
     )
 
@@ -154,11 +160,18 @@ class DeterministicActor(nn.Module):
     """Maps encoder features to the mean action, before tanh bounds it."""
 
     def __init__(
-        self, feature_count: int, action_dim: int, feature_dim: int, hidden_dim: int, *, proprio_dim: int = 0
+        self,
+        feature_count: int,
+        action_dim: int,
+        feature_dim: int,
+        hidden_dim: int,
+        *,
+        proprio_dim: int = 0,
+        normed: bool = False,
     ) -> None:
         super().__init__()
         self.trunk = projection(feature_count, feature_dim)
-        self.policy = mlp(feature_dim + proprio_dim, hidden_dim, action_dim)
+        self.policy = mlp(feature_dim + proprio_dim, hidden_dim, action_dim, normed=normed)
 
     def forward(self, features: Tensor) -> Float32[Tensor, "batch action"]:
         """Return the mean action for (batch, feature_count + proprio_dim) features, before tanh."""
@@ -256,14 +269,15 @@ class TwinCritic(nn.Module):
         *,
         proprio_dim: int = 0,
         trunk_tanh: bool = True,
+        normed: bool = False,
     ) -> None:
         super().__init__()
         self.trunk = projection(feature_count, feature_dim, tanh=trunk_tanh)
         self.twins = nn.Sequential(
             TwinLinear(feature_dim + proprio_dim + action_dim, hidden_dim),
-            nn.ReLU(),
+            *rectified(hidden_dim, normed),
             TwinLinear(hidden_dim, hidden_dim),
-            nn.ReLU(),
+            *rectified(hidden_dim, normed),
             TwinValue(hidden_dim),
         )
 

@@ -65,7 +65,8 @@ class PrivilegedSettings(DrQV2Settings):
 class Privileged:
     """The agent: an actor, two critics and their slowly moving copies for the teacher; an encoder and a student.
 
-    The teacher's features are the privileged numbers, and proprioception behind them.
+    The teacher's features are the privileged numbers, and proprioception behind them. Departure from DrQ-v2: its
+    hidden layers are normed, with which it learns faster (LOG.md).
     """
 
     metric_names: tuple[str, ...] = (
@@ -92,8 +93,8 @@ class Privileged:
         self.action_dim = action_dim
 
         widths = (action_dim, settings.feature_dim, settings.hidden_dim)
-        self.actor = DeterministicActor(privileged_dim + proprio_dim, *widths)
-        self.critic = TwinCritic(privileged_dim + proprio_dim, *widths)
+        self.actor = DeterministicActor(privileged_dim + proprio_dim, *widths, normed=True)
+        self.critic = TwinCritic(privileged_dim + proprio_dim, *widths, normed=True)
         self.encoder = ConvEncoder(observation_shape, settings.conv_filters, settings.conv_strides)
         self.student = DeterministicActor(self.encoder.feature_count, *widths, proprio_dim=proprio_dim)
         weights = torch.Generator().manual_seed(seed)
@@ -208,6 +209,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "frames": 160_000,
         "batch_size": 256,
         "update_every_agent_steps": held(1, 2),
-        "stddev_duration": held(16_000, 20_000),
+        "learning_rate": 1e-3,
+        "stddev_duration": held(2_500, 5_000),
     },
 }

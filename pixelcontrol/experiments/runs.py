@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -160,6 +161,8 @@ def notices(runs: Sequence[Run]) -> list[str]:
     said = []
     if shared := _shared(runs):
         said.append(f"All with {', '.join(f'{name}={value}' for name, value in shared.items())}.")
+    if knowing := sorted({run.agent for run in runs if re.match(r"privileged\b(?!:)", run.agent)}):
+        said.append(f"Not from images alone, but with the simulator's state, learned {', '.join(knowing)}.")
     seeds = Counter((run.agent, run.task) for run in runs)
     if few := [f"{agent} on {task} ({n})" for (agent, task), n in seeds.items() if n < FEWEST_SEEDS]:
         said.append(f"Fewer than three seeds: {_some(few)}.")

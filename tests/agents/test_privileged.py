@@ -69,7 +69,7 @@ def test_the_teacher_is_drqv2_on_numbers_in_place_of_features():
     agent, batch = new_agent(proprio=PROPRIO), new_batch(proprio=PROPRIO)
     other = DrQV2(SHAPE, ACTION, DrQV2Settings(**SIZES), device=CPU, seed=2)
     for name in ("actor", "critic", "target_critic"):
-        setattr(other, name, type(getattr(agent, name))(KNOWN + PROPRIO, ACTION, 6, 16))
+        setattr(other, name, type(getattr(agent, name))(KNOWN + PROPRIO, ACTION, 6, 16, normed=True))
         getattr(other, name).load_state_dict(getattr(agent, name).state_dict())
     other.critic_optimiser = torch.optim.Adam(other.critic.parameters(), lr=1e-4)
     other.actor_optimiser = torch.optim.Adam(other.actor.parameters(), lr=1e-4)

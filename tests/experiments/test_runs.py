@@ -97,6 +97,12 @@ def test_nothing_to_read_is_said(tmp_path):
         read_runs([tmp_path])
 
 
+def test_what_was_learned_with_more_than_images_is_said(write_run):
+    paths = [write_run(agent=agent, seed=seed) for agent in ("drqv2", "privileged") for seed in range(3)]
+    words = "Not from images alone, but with the simulator's state, learned privileged."
+    assert notices(read_runs(paths)) == [words]
+
+
 def test_three_equal_seeds_need_no_notice(write_run):
     assert notices(read_runs([write_run(seed=seed) for seed in range(3)])) == []
 
