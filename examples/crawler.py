@@ -66,8 +66,8 @@ class Crawl(Task):
         super().initialize_episode(physics)
 
     def get_observation(self, physics: Any) -> dict[str, Any]:
-        """Nothing: the agent has its eyes alone."""
-        return {}
+        """Return what no camera shows exactly, for `--agent privileged` alone; others have their eyes."""
+        return {"position": physics.data.qpos[1:].copy(), "velocity": physics.data.qvel.copy()}
 
     def get_reward(self, physics: Any) -> float:
         """Return the speed forward as a share of full speed, from -1 to 1."""
@@ -82,4 +82,4 @@ def make_world(image_size: tuple[int, int], action_repeat: int, renderer: Render
         control_timestep=CONTROL_TIMESTEP,
         time_limit=EPISODE_FRAMES * CONTROL_TIMESTEP,
     )
-    return DmcWorld(environment, "beside", renderer, image_size, action_repeat)
+    return DmcWorld(environment, "beside", renderer, image_size, action_repeat, privileged=True)

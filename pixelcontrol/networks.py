@@ -140,7 +140,7 @@ def condense(
 
 
 def rectified(hidden_dim: int, normed: bool) -> list[nn.Module]:
-    """What follows a hidden layer: ReLU, and before it, if `normed`, what brings its outputs to mean 0 and size 1."""
+    """What follows a hidden layer: ReLU; if `normed`, its outputs are brought to mean 0 and variance 1 before."""
     norm = [nn.LayerNorm(hidden_dim, elementwise_affine=False)] if normed else []
     return [*norm, nn.ReLU()]
 

@@ -44,8 +44,11 @@ def test_the_crawler_is_paid_for_crawling() -> None:
     world.close()
 
 
-def test_the_crawler_is_trained_and_filmed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = "--preset quick --frames 500 --seed-frames 400 --batch-size 8 --eval-episodes 1 --device cpu"
+@pytest.mark.parametrize("agent", ["drqv2", "privileged"])
+def test_the_crawler_is_trained_and_filmed(
+    agent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = f"--agent {agent} --preset quick --frames 500 --seed-frames 400 --batch-size 8 --eval-episodes 1 --device cpu"
     run = tmp_path / "crawler"
     assert main(["train", "crawler:make_world", *small.split(), "--out", str(run)]) == 0
     assert "renderer warp" in capsys.readouterr().err

@@ -129,7 +129,8 @@ class DmcWorld:
                 episode is a success if it once was. Rates of success stand beside returns then.
 
         Raises:
-            ValueError: the environment's actions have no bounds to rescale [-1, 1] to, or there is no such entry.
+            ValueError: the environment's actions have no bounds to rescale [-1, 1] to, or there is no such
+                entry, or no entry at all.
         """
         bounds = environment.action_spec()
         largest = np.maximum(np.abs(bounds.minimum), np.abs(bounds.maximum))
@@ -149,6 +150,8 @@ class DmcWorld:
                 known = ", ".join(seen) or "nothing"
                 raise ValueError(f"proprio has {name!r}, but observations have only {known}")
             self._proprio_sizes[name] = int(np.prod(seen[name].shape))
+        if privileged and not seen:
+            raise ValueError(f"privileged is True, but {environment.task!r} observes nothing")
         shown = seen if privileged else {}
         self._privileged_sizes = {name: int(np.prod(entry.shape)) for name, entry in shown.items()}
         self._is_achieved = success

@@ -239,6 +239,13 @@ def test_an_own_environment_discloses_only_if_told_to():
     assert DmcWorld(environment, 0, "warp", (8, 8), action_repeat=2).spec.privileged_dim == 0
 
 
+def test_an_environment_that_observes_nothing_has_nothing_to_disclose():
+    environment = load_environment(find_task("walker_walk"))
+    environment.task.get_observation = lambda physics: {}
+    with pytest.raises(ValueError, match=r"privileged is True, but .* observes nothing"):
+        DmcWorld(environment, 0, "warp", (8, 8), action_repeat=2, privileged=True)
+
+
 def test_several_entries_lie_behind_one_another():
     environment = load_environment(find_task("walker_walk"))
     ours = DmcWorld(environment, 0, "warp", (8, 8), action_repeat=2, proprio=("height", "velocity"))
