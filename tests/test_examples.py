@@ -48,9 +48,9 @@ def test_the_crawler_is_paid_for_crawling() -> None:
 def test_the_crawler_is_trained_and_filmed(
     agent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = f"--agent {agent} --preset quick --frames 500 --seed-frames 400 --batch-size 8 --eval-episodes 1 --device cpu"
+    small = "--preset quick --frames 500 --seed-frames 400 --batch-size 8 --eval-episodes 1 --device cpu"
     run = tmp_path / "crawler"
-    assert main(["train", "crawler:make_world", *small.split(), "--out", str(run)]) == 0
+    assert main(["train", "crawler:make_world", "--agent", agent, *small.split(), "--out", str(run)]) == 0
     assert "renderer warp" in capsys.readouterr().err
     assert main(["play", str(run), "--video", str(tmp_path / "crawler.mp4")]) == 0
     assert (tmp_path / "crawler.mp4").stat().st_size > 0

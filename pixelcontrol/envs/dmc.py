@@ -81,7 +81,7 @@ def make_dmc_world(
     environment = load_environment(task)
     return DmcWorld(
         environment, task.camera, renderer, image_size, action_repeat, task.episode_frames, depth=task.depth,
-        privileged=True,
+        privileged=task.source == "suite",
     )  # fmt: skip
 
 
