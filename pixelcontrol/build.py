@@ -181,5 +181,6 @@ def build_env(
         device=str(hardware.device),
         seed=config.seed,
         stream=stream,
-        privileged=agent_kind(config.agent).privileged,
+        # a policy is judged where nothing is disclosed to it
+        privileged=agent_kind(config.agent).privileged and stream != EVAL_STREAM,
     )

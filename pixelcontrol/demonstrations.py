@@ -141,6 +141,11 @@ def _read(file: Path, content: bytes, env: Env) -> Mapping[str, np.ndarray]:
         "proprio": (np.float32, (steps + 1, spec.proprio_dim)),
         "privileged": (np.float32, (steps + 1, spec.privileged_dim)),
     }
+    if spec.privileged_dim and not episode["privileged"].size:
+        raise ValueError(
+            f"{file} holds nothing privileged, which this agent learns with: record it for such an agent, as by "
+            "resolve(task, 'privileged', ...)"
+        )
     for name, (dtype, shape) in wanted.items():
         if name not in episode:
             raise ValueError(f"{file} has no array {name!r}; it must hold {', '.join(wanted)}")

@@ -298,9 +298,9 @@ class Policy:
         if env.spec.episode_frames is None:
             warnings.warn(ENDLESS.format(task=config.task), stacklevel=2)
         try:
-            if (found := Shapes.of(env)) != self.shapes:
+            if (found := Shapes.of(env)) != (seen := replace(self.shapes, privileged_dim=0)):
                 raise ValueError(
-                    f"this agent was trained with {asdict(self.shapes)}, and {config.task} now has {asdict(found)}"
+                    f"this agent was trained with {asdict(seen)}, and {config.task} now has {asdict(found)}"
                 )
             return evaluate(self.agent, env, episodes)
         finally:

@@ -541,7 +541,9 @@ def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Shapes) -> N
     """
     before = read_config(run_dir)
     try:
-        state = Checkpoints(run_dir).load(expected=dataclasses.asdict(shapes))
+        seen = dataclasses.asdict(shapes)
+        del seen["privileged_dim"]  # of the agent's kind, which its networks tell better
+        state = Checkpoints(run_dir).load(expected=seen)
     except CheckpointError as error:
         raise ValueError(f"--start-from is {run_dir}: {error}") from error
     try:

@@ -262,7 +262,7 @@ def test_what_is_privileged_is_recorded_and_read_where_it_is_made_use_of(tmp_pat
     assert (np.load(file)["reward"][10:] >= 2 - 2 * distance[10:]).all()
     for agent in ("privileged", "drqv2"):
         train(small(agent, demonstrations=str(tmp_path / "all")), tmp_path / agent)
-    with pytest.raises(ValueError, match=r"privileged is float32 \(26, 0\), but must be float32 \(26, 4\)"):
+    with pytest.raises(ValueError, match="holds nothing privileged, which this agent learns with: record it"):
         train(small("privileged", demonstrations=str(tmp_path / "seen")), tmp_path / "without")
 
 

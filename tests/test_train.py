@@ -292,6 +292,16 @@ def test_an_agent_of_images_alone_refuses_proprioception(tmp_path: Path) -> None
         train(config, tmp_path)
 
 
+def test_nothing_is_disclosed_where_a_policy_is_judged(tmp_path: Path) -> None:
+    config = sensing("privileged", "make_disclosing_world")
+    run = Run(config, tmp_path, choose_hardware(config), resume=False)
+    try:
+        assert run.eval_env is not None
+        assert (run.env.spec.privileged_dim, run.eval_env.spec.privileged_dim) == (5, 0)
+    finally:
+        run.close()
+
+
 def test_a_privileged_agent_refuses_worlds_that_disclose_nothing(tmp_path: Path) -> None:
     words = (
         "privileged learns with what the simulator knows, and sensing:make_world discloses nothing; the suite's "

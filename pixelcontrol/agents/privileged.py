@@ -47,16 +47,19 @@ from pixelcontrol.schedules import linear_schedule
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Observation, Transitions, Update
 
-# The student acts in one world of so many, for so many agent steps in a row; then in the next one.
+# The student acts in one world of so many, for so many agent steps in a row, then in the next one. No episode of the
+# suite is a multiple of that long, so even in one world alone it comes to act in all parts of episodes.
 WORLDS_PER_STUDENT = 4
-STUDENT_TURN_STEPS = 250
+STUDENT_TURN_STEPS = 170
 
 
 @dataclass(frozen=True)
 class PrivilegedSettings(DrQV2Settings):
     """What can be chosen about the agent beside DrQ-v2's settings, which teacher and student share."""
 
-    student_every_updates: int = setting(4, "updates of the teacher per update of the student", "ours", low=1)
+    student_every_updates: int = setting(
+        4, "updates of the teacher per update of the student", "ours", low=1, high=16
+    )
     student_batch_size: int = setting(
         128, "transitions of a batch whose images the student learns from, at most", "ours", low=1
     )
@@ -163,7 +166,9 @@ class Privileged:
 
         The teacher says what it would do now, whoever acted then.
         """
-        observation = Observation(*(part[: self.settings.student_batch_size] for part in observation))
+        # spread over the batch, of which the first half may be demonstrations
+        every = -(-len(observation.stack) // self.settings.student_batch_size)
+        observation = Observation(*(part[::every] for part in observation))
         with torch.no_grad():
             taught = self.actor(_known(observation)).tanh()
         encoder, student = rounded(self.encoder, self.student)

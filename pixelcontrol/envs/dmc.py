@@ -124,7 +124,7 @@ class DmcWorld:
             proprio: entries, or one, of the environment's observations, whose numbers are the proprioception, one
                 behind another; scale them to about unit size.
             privileged: let an agent that can make use of it learn with all entries of the environment's
-                observations.
+                observations that are no pictures, of fewer than three dimensions.
             success: asked of the environment's physics after each frame, whether the task is achieved now; an
                 episode is a success if it once was. Rates of success stand beside returns then.
 
@@ -150,10 +150,13 @@ class DmcWorld:
                 known = ", ".join(seen) or "nothing"
                 raise ValueError(f"proprio has {name!r}, but observations have only {known}")
             self._proprio_sizes[name] = int(np.prod(seen[name].shape))
-        if privileged and not seen:
-            raise ValueError(f"privileged is True, but {environment.task!r} observes nothing")
-        shown = seen if privileged else {}
-        self._privileged_sizes = {name: int(np.prod(entry.shape)) for name, entry in shown.items()}
+        self._privileged_sizes = {
+            name: int(np.prod(entry.shape))
+            for name, entry in seen.items()
+            if privileged and len(entry.shape) < 3
+        }
+        if privileged and not self._privileged_sizes:
+            raise ValueError(f"privileged is True, but {environment.task!r} observes no numbers")
         self._is_achieved = success
         self.success = False
         self._observation: Any = None

@@ -66,7 +66,7 @@ class GymnasiumWorld:
             proprio: keys, or one, of Boxes in a Dict of observations, whose numbers are the proprioception, one
                 part behind another; scale them to about unit size.
             privileged: let an agent that can make use of it learn with all Boxes of the observations that are no
-                pictures: a simulator's state.
+                pictures, of fewer than three dimensions: a simulator's state, scaled to about unit size.
             success: key of `info` that says whether the task is achieved, such as "is_success" or "success", at
                 every frame or at the last; an episode is a success if it once was so. Rates of success stand
                 beside returns then.
@@ -106,7 +106,7 @@ class GymnasiumWorld:
             self._privileged_sizes = {
                 name: gymnasium.spaces.flatdim(part)
                 for name, part in (parts or {"": seen}).items()
-                if isinstance(part, gymnasium.spaces.Box) and not _is_picture(part)
+                if isinstance(part, gymnasium.spaces.Box) and len(part.shape) < 3
             }
             if not self._privileged_sizes:
                 raise ValueError(f"privileged is True, but observations have no Box of numbers: {seen}")

@@ -242,7 +242,7 @@ def test_an_own_environment_discloses_only_if_told_to():
 def test_an_environment_that_observes_nothing_has_nothing_to_disclose():
     environment = load_environment(find_task("walker_walk"))
     environment.task.get_observation = lambda physics: {}
-    with pytest.raises(ValueError, match=r"privileged is True, but .* observes nothing"):
+    with pytest.raises(ValueError, match=r"privileged is True, but .* observes no numbers"):
         DmcWorld(environment, 0, "warp", (8, 8), action_repeat=2, privileged=True)
 
 

@@ -99,7 +99,7 @@ def test_nothing_to_read_is_said(tmp_path):
 
 def test_what_was_learned_with_more_than_images_is_said(write_run):
     paths = [write_run(agent=agent, seed=seed) for agent in ("drqv2", "privileged") for seed in range(3)]
-    words = "Not from images alone, but with the simulator's state, learned privileged."
+    words = "With the simulator's state, and not from images alone: privileged."
     assert notices(read_runs(paths)) == [words]
 
 
