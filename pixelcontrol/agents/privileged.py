@@ -47,8 +47,8 @@ from pixelcontrol.schedules import linear_schedule
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Observation, Transitions, Update
 
-# The student acts in one world of so many, for so many agent steps in a row, then in the next one. No episode of the
-# suite is a multiple of that long, so even in one world alone it comes to act in all parts of episodes.
+# The student acts in one world of so many, for so many agent steps in a row, then in the next one. No episode of
+# the suite is a multiple of that long, so even in one world alone it comes to act in all parts of episodes.
 WORLDS_PER_STUDENT = 4
 STUDENT_TURN_STEPS = 170
 
