@@ -603,7 +603,7 @@ def test_a_run_may_begin_with_the_networks_of_another(finished: Path, tmp_path: 
         ({"hidden_dim": 8}, "whose networks \\(drqv2, preset paper\\) are not those of this run"),
         (
             {"image_size": (32,)},
-            "image_shape \\[3, 24, 24\\], and here it is \\[3, 32, 32\\]; .* --image-size",
+            r"image_shape \(3, 24, 24\), and here it is \(3, 32, 32\); .* --image-size",
         ),
     ],
 )

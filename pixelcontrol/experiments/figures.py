@@ -60,7 +60,7 @@ AGENT_COLOURS = {
     "curl": "#009e73",
     "sac": "#6b7280",
     "dreamerv2": "#aa4499",
-    "privileged": "#e69f00",
+    "privileged": "#000000",
 }
 """One colour per agent in every figure and report, told apart by colour-blind readers (after Okabe and Ito)."""
 
