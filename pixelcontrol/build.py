@@ -110,6 +110,21 @@ def learned(agent_state: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def restore(agent: Agent, state: Mapping[str, Any]) -> None:
+    """Give an agent a state that was saved.
+
+    Raises:
+        ValueError: an agent of another kind, or of other settings, saved it; says how they differ.
+    """
+    try:
+        agent.load_state_dict(state)
+    except (RuntimeError, KeyError, ValueError) as error:
+        difference = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(
+            f"what was saved is no state of {type(agent).__name__} as it is here: {difference}"
+        ) from error
+
+
 def reach(config: Config) -> int:
     """Return how many rows of one world an element of a batch reaches over."""
     if config.of_sequences:

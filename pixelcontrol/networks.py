@@ -290,6 +290,35 @@ class TwinCritic(nn.Module):
         return self.twins(inputs.expand(2, -1, -1))
 
 
+class RunningNorm(nn.Module):
+    """Brings numbers of any size to mean 0 and variance 1, by all that it was shown so far.
+
+    Far ones are cut off at 10, such as the first of what had been constant.
+    """
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("variance", torch.ones(size))
+
+    def show(self, x: Float32[Tensor, "batch size"]) -> None:
+        """Count `x` in: means and variances of two sets give those of both (Chan et al., 1983)."""
+        self.count += len(x)
+        share = len(x) / self.count
+        apart = x.mean(dim=0) - self.mean
+        self.variance.lerp_(x.var(dim=0, correction=0) + apart.square() * (1.0 - share), share)
+        self.mean += apart * share
+
+    def forward(self, x: Float32[Tensor, "batch size"]) -> Float32[Tensor, "batch size"]:
+        """Return `x`, normed."""
+        return ((x - self.mean) * (self.variance + 1e-5).rsqrt()).clamp(-10.0, 10.0)
+
+
 def twin_loss(q: Float32[Tensor, "2 batch"], target: Float32[Tensor, " batch"]) -> Float32[Tensor, ""]:
     """Return the sum over both Q-functions of their mean squared distance from `target` (paper, Eq. 1)."""
     return 2.0 * F.mse_loss(q, target.expand_as(q))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pixelcontrol import machine
 from pixelcontrol.agents.dreamerv2 import DreamerV2
-from pixelcontrol.build import EVAL_STREAM, Shapes, build_agent, build_env, choose_hardware
+from pixelcontrol.build import EVAL_STREAM, Shapes, build_agent, build_env, choose_hardware, restore
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.config import Config, read_config
 from pixelcontrol.envs.dmc import RendererName
@@ -311,7 +311,7 @@ def load(run_dir: str | Path) -> Policy:
     """Load the agent of a run's last checkpoint, on the CPU, and set up this process (`machine.prepare_process`).
 
     Raises:
-        ValueError: there is no run.
+        ValueError: there is no run, or its agent is no longer built as it was.
         CheckpointError: the checkpoint cannot be read; says why.
     """
     run_dir = Path(run_dir)
@@ -321,6 +321,6 @@ def load(run_dir: str | Path) -> Policy:
     state = Checkpoints(run_dir).load()
     shapes = Shapes(*(state[item.name] for item in fields(Shapes)))
     agent = build_agent(config, shapes, torch.device("cpu"))
-    agent.load_state_dict(agent.state_dict() | state["agent"])  # `best` has no optimisers
+    restore(agent, agent.state_dict() | state["agent"])  # `best` has no optimisers
     frame = state["counters"]["agent_step"] * config.loop.action_repeat
     return Policy(config, agent, frame, shapes)

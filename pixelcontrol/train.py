@@ -38,6 +38,7 @@ from pixelcontrol.build import (
     choose_hardware,
     learned,
     reach,
+    restore,
 )
 from pixelcontrol.checkpoint import CheckpointError, CheckpointNotSaved, Checkpoints
 from pixelcontrol.config import (
@@ -486,7 +487,14 @@ class Run:
     def _restore(self, state: Mapping[str, Any]) -> None:
         torch.set_num_threads(state["threads"])
         self.counters = Counters(**state["counters"])
-        self.agent.load_state_dict(state["agent"])
+        try:
+            restore(self.agent, state["agent"])
+        except ValueError as error:
+            raise CheckpointError(
+                self.run_dir,
+                str(error),
+                "resume with the code that wrote it, or begin anew with --start-from",
+            ) from error
         self.env.load_state(state["env"])
         if self.eval_env:
             self.eval_env.load_state(state["eval_env"])
@@ -547,12 +555,11 @@ def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Shapes) -> N
     except CheckpointError as error:
         raise ValueError(f"--start-from is {run_dir}: {error}") from error
     try:
-        agent.load_state_dict(agent.state_dict() | learned(state["agent"]))
-    except (RuntimeError, KeyError, ValueError) as error:
-        difference = " ".join(str(error).split())
+        restore(agent, agent.state_dict() | learned(state["agent"]))
+    except ValueError as error:
         raise ValueError(
             f"--start-from is {run_dir}, whose networks ({before.agent}, preset {before.preset}) are not those of "
-            f"this run ({config.agent}, preset {config.preset}); give this run that one's settings: {difference}"
+            f"this run ({config.agent}, preset {config.preset}); give this run that one's settings: {error}"
         ) from error
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from pixelcontrol.networks import (
     ConvEncoder,
     DeterministicActor,
+    RunningNorm,
     StochasticActor,
     TwinCritic,
     TwinLinear,
@@ -153,6 +154,27 @@ def test_normed_hidden_layers_by_hand():
         assert layers[:3](inputs).tolist() == [pytest.approx([0.0, 0.0, 3 / (14 / 3) ** 0.5], abs=1e-4)]
         assert layers(inputs).item() == pytest.approx(1 / (2 / 3) ** 0.5, abs=1e-4)
     assert len(list(layers.parameters())) == 6
+
+
+def test_running_norm_is_that_of_all_that_was_shown():
+    g = torch.Generator().manual_seed(0)
+    scale, offset = torch.tensor([1e-2, 1.0, 300.0]), torch.tensor([5.0, 0.0, -40.0])
+    norm = RunningNorm(3)
+    parts = [torch.randn(count, 3, generator=g) * scale + offset for count in (1, 16, 3, 40)]
+    for part in parts:
+        norm.show(part)
+    shown = torch.cat(parts).double().numpy()
+    expected = (parts[1].numpy() - shown.mean(axis=0)) / np.sqrt(shown.var(axis=0) + 1e-5)
+    np.testing.assert_allclose(norm(parts[1]).numpy(), expected, rtol=1e-3, atol=1e-3)
+    assert norm.count == 60
+
+
+def test_running_norm_of_what_stays_the_same_is_zero_and_a_first_change_is_cut_off():
+    norm = RunningNorm(2)
+    for _ in range(3):
+        norm.show(torch.tensor([[7.0, 1.0]]))
+    assert norm(torch.tensor([[7.0, 1.0]])).tolist() == [[0.0, 0.0]]
+    assert norm(torch.tensor([[7.5, -50.0]])).tolist() == [[10.0, -10.0]]
 
 
 def test_encoder_leaves_proprioception_behind_the_features_as_it_is():

@@ -23,7 +23,7 @@ from pixelcontrol import learner
 from pixelcontrol import train as loop
 from pixelcontrol.agents.drqv2 import DrQV2
 from pixelcontrol.build import choose_hardware
-from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
+from pixelcontrol.checkpoint import CheckpointError, CheckpointNotSaved, Checkpoints
 from pixelcontrol.cli import main
 from pixelcontrol.config import Config, read_config, resolve
 from pixelcontrol.envs.vector import VectorEnv, WorkerError
@@ -613,6 +613,18 @@ def test_networks_of_another_kind_are_refused(
     with pytest.raises(ValueError, match=named):
         train(tiny(start_from=str(finished), **other), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_agent_that_is_built_otherwise_since_is_told_of(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    parts = DrQV2._parts
+    monkeypatch.setattr(DrQV2, "_parts", lambda self: {"norm": self.encoder} | parts(self))
+    with pytest.raises(
+        CheckpointError, match=r"no state of DrQV2 as it is here: KeyError: 'norm'; .*--start-from"
+    ):
+        train(tiny(frames=2_000), tmp_path / "run", resume=True)
 
 
 def test_images_need_not_be_square(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from pixelcontrol.networks import (
     ConvEncoder,
     DeterministicActor,
     Part,
+    RunningNorm,
     TwinCritic,
     backpropagate,
     ema_update,
@@ -68,8 +69,8 @@ class PrivilegedSettings(DrQV2Settings):
 class Privileged:
     """The agent: an actor, two critics and their slowly moving copies for the teacher; an encoder and a student.
 
-    The teacher's features are the privileged numbers, and proprioception behind them. Departure from DrQ-v2: its
-    hidden layers are normed, with which it learns faster (LOG.md).
+    The teacher's features are the privileged numbers, and proprioception behind them, each normed by all that the
+    run has met so far. That and, a departure from DrQ-v2, its normed hidden layers let it learn faster (LOG.md).
     """
 
     metric_names: tuple[str, ...] = (
@@ -96,12 +97,13 @@ class Privileged:
         self.action_dim = action_dim
 
         widths = (action_dim, settings.feature_dim, settings.hidden_dim)
+        self.norm = RunningNorm(privileged_dim + proprio_dim)
         self.actor = DeterministicActor(privileged_dim + proprio_dim, *widths, normed=True)
         self.critic = TwinCritic(privileged_dim + proprio_dim, *widths, normed=True)
         self.encoder = ConvEncoder(observation_shape, settings.conv_filters, settings.conv_strides)
         self.student = DeterministicActor(self.encoder.feature_count, *widths, proprio_dim=proprio_dim)
         weights = torch.Generator().manual_seed(seed)
-        for network in (self.actor, self.critic, self.encoder, self.student):
+        for network in (self.norm, self.actor, self.critic, self.encoder, self.student):
             initialise(network, weights)
             network.to(device)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
@@ -134,11 +136,12 @@ class Privileged:
         Noise is added to both.
         """
         worlds = len(observation.stack)
+        self.norm.show(_together(observation))
         if agent_step < self.settings.exploration_steps:
             return uniform_action(worlds, self.action_dim, self.generator)
         turn = agent_step // worlds // STUDENT_TURN_STEPS
         students = (torch.arange(worlds, device=self.device) + turn) % WORLDS_PER_STUDENT == 0
-        taught = self.actor(_known(observation)).tanh()
+        taught = self.actor(self.known(observation)).tanh()
         mean = torch.where(students[:, None], self.act_greedily(observation), taught)
         std = self.std(torch.full((), agent_step, device=self.device))
         return noisy_action(mean, std, self.generator)
@@ -148,13 +151,17 @@ class Privileged:
         """Choose the student's mean actions, which follow from what it sees alone."""
         return self.student(self.encoder(*observation.seen)).tanh()
 
+    def known(self, observation: Observation) -> Float32[Tensor, "batch known"]:
+        """Return what the teacher sees."""
+        return self.norm(_together(observation))
+
     def update(
         self, batch: Transitions, agent_step: Int64[Tensor, ""], *, student: bool = True
     ) -> dict[str, Tensor]:
         """Update the teacher once (Algorithm 1, on numbers instead of features); if `student`, then it too."""
         std = self.std(agent_step)
-        known = _known(batch.observation)
-        metrics = update_critic(self, known, batch, _known(batch.next_observation), std)
+        known = self.known(batch.observation)
+        metrics = update_critic(self, known, batch, self.known(batch.next_observation), std)
         metrics |= update_actor(self, known, std)
         ema_update(self.target_critic.parameters(), self.critic.parameters(), self.settings.critic_tau)
         if student:
@@ -170,7 +177,7 @@ class Privileged:
         every = -(-len(observation.stack) // self.settings.student_batch_size)
         observation = Observation(*(part[::every] for part in observation))
         with torch.no_grad():
-            taught = self.actor(_known(observation)).tanh()
+            taught = self.actor(self.known(observation)).tanh()
         encoder, student = rounded(self.encoder, self.student)
         stack, proprio = observation.seen
         features = encoder(random_shift(stack, self.settings.shift_pad, self.generator), proprio)
@@ -182,6 +189,7 @@ class Privileged:
 
     def _parts(self) -> dict[str, Part]:
         return {
+            "norm": self.norm,
             "actor": self.actor,
             "critic": self.critic,
             "target_critic": self.target_critic,
@@ -201,8 +209,7 @@ class Privileged:
         load_state(self._parts(), self.generator, state)
 
 
-def _known(observation: Observation) -> Float32[Tensor, "batch known"]:
-    """Return what the teacher sees."""
+def _together(observation: Observation) -> Float32[Tensor, "batch known"]:
     return torch.cat([observation.privileged, observation.proprio], dim=1)
 
 

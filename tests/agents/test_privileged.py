@@ -73,6 +73,7 @@ def moved(agent, update):
 def test_the_teacher_is_drqv2_on_numbers_in_place_of_features():
     """The same steps by DrQ-v2's own agent, whose networks are copies of the teacher's."""
     agent, batch = new_agent(proprio=PROPRIO), new_batch(proprio=PROPRIO)
+    agent.act(new_batch(3, proprio=PROPRIO).observation, 0)
     other = DrQV2(SHAPE, ACTION, DrQV2Settings(**SIZES), device=CPU, seed=2)
     for name in ("actor", "critic", "target_critic"):
         setattr(other, name, type(getattr(agent, name))(KNOWN + PROPRIO, ACTION, 6, 16, normed=True))
@@ -84,7 +85,7 @@ def test_the_teacher_is_drqv2_on_numbers_in_place_of_features():
     )
     other.generator.set_state(agent.generator.get_state())
     known, later = (
-        torch.cat([seen.privileged, seen.proprio], dim=1)
+        agent.norm(torch.cat([seen.privileged, seen.proprio], dim=1))
         for seen in (batch.observation, batch.next_observation)
     )
     for _ in range(3):
@@ -103,6 +104,24 @@ def test_the_teacher_alone_is_what_its_own_update_moves():
     teacher = {"actor", "critic", "target_critic"}
     assert moved(agent, lambda: agent.update(batch, STEP, student=False)) == teacher
     assert moved(agent, lambda: agent.update(batch, STEP)) == set(NETWORKS)
+
+
+def test_the_teacher_sees_what_is_privileged_in_one_size_whatever_its_units():
+    """Metres or millimetres: the same actions, once both have been shown the same rows."""
+    agents = [new_agent(proprio=PROPRIO) for _ in range(2)]
+    units = torch.tensor([1.0, 1e3, 1e-2, 50.0, 1.0])
+    for number in range(20):
+        seen = new_batch(number, proprio=PROPRIO).observation
+        in_other_units = seen._replace(privileged=seen.privileged * units + 3.0)
+        for agent, what in zip(agents, (seen, in_other_units), strict=True):
+            agent.act(what, 0)
+    one, other = (agent.known(what) for agent, what in zip(agents, (seen, in_other_units), strict=True))
+    torch.testing.assert_close(one, other, rtol=0.1, atol=0.1)
+    assert one.abs().max() < 5
+    # evaluations and updates show it nothing
+    agents[0].act_greedily(seen)
+    agents[0].update(new_batch(proprio=PROPRIO), STEP)
+    assert agents[0].norm.count == 20 * BATCH
 
 
 def test_the_student_learns_at_one_update_of_several():
@@ -181,7 +200,7 @@ def test_the_student_acts_in_a_quarter_of_the_worlds_and_in_each_in_its_turn():
     assert students(turn).tolist() == [False, False, False, True] * 2
     assert sum(students(turn * k) for k in range(1, 5)).tolist() == [1] * BATCH
     # what is not the student's is the teacher's
-    taught = agent.actor(seen.privileged).tanh()
+    taught = agent.actor(agent.known(seen)).tanh()
     torch.testing.assert_close(agent.act(seen, turn)[0], taught[0])
     # at first actions are random
     assert not students(9).any()
@@ -228,10 +247,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
 
 def test_a_restored_agent_goes_on_as_the_first():
     agent, other = new_agent(), new_agent(seed=2)
+    agent.act(new_batch().observation, 0)
     agent.update(new_batch(), STEP)
     other.load_state_dict(deepcopy(agent.state_dict()))
     for one in (agent, other):
+        one.act(new_batch(2).observation, 0)
         one.update(new_batch(1), STEP)
+    assert torch.equal(agent.norm.variance, other.norm.variance)
     assert all(torch.equal(weights(agent)[name], weights(other)[name]) for name in NETWORKS)
     assert torch.equal(agent.generator.get_state(), other.generator.get_state())
 
