@@ -266,16 +266,19 @@ def play(arguments: list[str]) -> int:
 
 
 def export(arguments: list[str]) -> int:
-    """Write a trained agent as a program for PyTorch alone."""
+    """Write a trained agent as a program for PyTorch alone, or for ONNX Runtime."""
     parser = Parser(
         prog="pixelcontrol export",
         description="Write what a run's last checkpoint does as a program: torch.export.load(FILE).module() maps "
         "observations, uint8 (batch, channels, height, width), to actions, without pixelcontrol. One that "
         "learned with proprioception takes that too, float32 (batch, numbers). That of dreamerv2 takes its last "
-        "actions and its memory too, and returns its memory beside the actions.",
+        "actions and its memory too, and returns its memory beside the actions. A FILE whose name ends in .onnx "
+        "is for ONNX Runtime, TensorRT and the like.",
     )
     parser.add_argument("run", type=Path, help="run directory")
-    parser.add_argument("-o", "--out", type=Path, default=Path("policy.pt2"), help="file to write")
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("policy.pt2"), help="file to write, .pt2 or .onnx"
+    )
     given = parser.parse_strictly(arguments)
     from pixelcontrol.policy import load
 

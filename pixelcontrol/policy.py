@@ -10,7 +10,9 @@ One that learned with proprioception takes that too: `act(image, proprio)`, of (
 from __future__ import annotations
 
 import io
+import logging
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -216,7 +218,11 @@ class Policy:
         )
 
     def export(self, path: Path) -> str:
-        """Write a program that chooses these actions with PyTorch alone, for a robot without this package::
+        """Write a program that chooses these actions without this package, for a robot.
+
+        A file that is named `.onnx` is one for ONNX Runtime, TensorRT and the like; its inputs have the names that
+        are printed, and what it takes and what its actions mean is its metadata `description`. Any other is one
+        for PyTorch alone::
 
             act = torch.export.load("policy.pt2").module()
             action = act(observations)  # uint8 (batch, channels, height, width) -> float32 (batch, action_dim)
@@ -228,7 +234,7 @@ class Policy:
 
         Departure: where the agent draws what it remembers, the program takes what is most likely.
 
-        What the program takes and what its actions mean lies in the file too, for whoever finds it::
+        What the program takes and what its actions mean lies in this file too, for whoever finds it::
 
             torch.export.load("policy.pt2", extra_files=(notes := {"description.txt": ""}))
 
@@ -237,7 +243,8 @@ class Policy:
 
         Raises:
             OSError: the file cannot be written.
-            ValueError: a user's agent has a memory of its own, of which nothing is known here.
+            ValueError: a user's agent has a memory of its own, of which nothing is known here; or ONNX is not
+                installed.
         """
         # more than one: PyTorch would take a batch of 1 for a promise
         channels, height, width = self.image_shape
@@ -250,8 +257,8 @@ class Policy:
             module = _GreedyAndRemembering(self.agent)
             example = {
                 "images": image,
-                "last actions": torch.zeros(2, self.action_dim),
-                "memory (zeros at first; returned beside the actions)": self.agent.no_features(2),
+                "last_actions": torch.zeros(2, self.action_dim),
+                "memory": self.agent.no_features(2),
             }
         elif self._remembers:
             raise ValueError(
@@ -262,20 +269,10 @@ class Policy:
             f"{name}: {str(part.dtype).removeprefix('torch.')} (batch, {', '.join(map(str, part.shape[1:]))})"
             for name, part in example.items()
         )
-        batch = torch.export.Dim("batch")
-        program = torch.export.export(
-            module,
-            tuple(example.values()),
-            dynamic_shapes=tuple({0: batch} for _ in example),
-            strict=False,
-        )
-        buffer = io.BytesIO()
-        with warnings.catch_warnings():  # it takes weights that lie channels-last for parts of larger ones
-            warnings.filterwarnings("ignore", "No complete tensor", UserWarning)
-            torch.export.save(
-                program, buffer, extra_files={DESCRIPTION: f"takes {takes}; {self.description()}"}
-            )
-        path.write_bytes(buffer.getbuffer())
+        if "memory" in example:
+            takes += " (zeros at an episode's start, then what is returned beside the actions)"
+        write = _onnx if path.suffix == ".onnx" else _pt2
+        path.write_bytes(write(module.eval(), example, f"takes {takes}; {self.description()}"))
         return takes
 
     def evaluate(
@@ -305,6 +302,47 @@ class Policy:
             return evaluate(self.agent, env, episodes)
         finally:
             env.close()
+
+
+def _any_batch(example: Mapping[str, Tensor]) -> tuple[dict[int, torch.export.Dim], ...]:
+    """Say of a program's inputs that their first size is free, and the same for all."""
+    batch = torch.export.Dim("batch")
+    return tuple({0: batch} for _ in example)
+
+
+def _pt2(module: nn.Module, example: Mapping[str, Tensor], description: str) -> bytes:
+    """Return a module as PyTorch's own file, which `torch.export.load` reads."""
+    program = torch.export.export(
+        module, tuple(example.values()), dynamic_shapes=_any_batch(example), strict=False
+    )
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():  # it takes weights that lie channels-last for parts of larger ones
+        warnings.filterwarnings("ignore", "No complete tensor", UserWarning)
+        torch.export.save(program, buffer, extra_files={DESCRIPTION: description})
+    return buffer.getvalue()
+
+
+def _onnx(module: nn.Module, example: Mapping[str, Tensor], description: str) -> bytes:
+    """Return a module as an ONNX file, whose inputs have the names of `example`."""
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ValueError("a file .onnx needs ONNX: pip install -c constraints.txt -e '.[onnx]'") from error
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision is not here is no news
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*treespec", FutureWarning)
+        warnings.filterwarnings("ignore", ".*axis name: batch", UserWarning)  # all inputs share it, as wanted
+        program = torch.onnx.export(
+            module,
+            tuple(example.values()),
+            input_names=list(example),
+            output_names=["actions", "memory_after"] if "memory" in example else ["actions"],
+            dynamic_shapes=_any_batch(example),
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props["description"] = description
+    return program.model_proto.SerializeToString()
 
 
 def load(run_dir: str | Path) -> Policy:

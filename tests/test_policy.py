@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from dreaming import TINY_DREAMER
@@ -209,10 +210,12 @@ def test_an_exported_dreamer_goes_on_from_its_memory(dreamer_dir: Path, tmp_path
     policy = pixelcontrol.load(dreamer_dir)
     takes = policy.export(tmp_path / "policy.pt2")
     assert takes == (
-        "images: uint8 (batch, 3, 64, 64), last actions: float32 (batch, 2), memory (zeros at first; returned "
-        "beside the actions): float32 (batch, 20)"
+        "images: uint8 (batch, 3, 64, 64), last_actions: float32 (batch, 2), memory: float32 (batch, 20) "
+        "(zeros at an episode's start, then what is returned beside the actions)"
     )
+    assert policy.export(tmp_path / "policy.onnx") == takes
     act = torch.export.load(tmp_path / "policy.pt2").module()
+    onnx = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
     draw = torch.Generator().manual_seed(1)
     action, memory = torch.zeros(3, 2), torch.zeros(3, 20)
     likely = torch.zeros(3, *policy.agent.latent_shape)
@@ -220,7 +223,11 @@ def test_an_exported_dreamer_goes_on_from_its_memory(dreamer_dir: Path, tmp_path
     for _ in range(4):
         image = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8, generator=draw)
         expected = policy.agent.remember(expected, action, image, likely)
+        given = dict(zip(("images", "last_actions", "memory"), (image, action, memory), strict=True))
+        other = onnx.run(None, {name: part.numpy() for name, part in given.items()})
         action, memory = act(image, action, memory)
+        for one, two in zip(other, (action, memory), strict=True):
+            np.testing.assert_allclose(one, two.numpy(), atol=1e-5)
         assert torch.allclose(memory, expected, atol=1e-6)
         assert torch.allclose(action, policy.agent.act_greedily(expected), atol=1e-6)
 
@@ -255,6 +262,25 @@ def test_an_exported_policy_acts_alike_without_this_package(run_dir: Path, tmp_p
     for batch, action in zip(batches, torch.load(batches_file), strict=True):
         assert np.allclose(action.numpy(), policy(batch.numpy()), atol=1e-6)
     assert "the planes of an image are red, green, blue; actions are in [-1, 1]" in policy.description()
+
+
+def test_an_exported_policy_acts_alike_in_onnx_runtime(run_dir: Path, tmp_path: Path) -> None:
+    exported = tmp_path / "policy.onnx"
+    assert main(["export", str(run_dir), "-o", str(exported)]) == 0
+    policy, session = pixelcontrol.load(run_dir), onnxruntime.InferenceSession(exported)
+    for count in (1, 5):
+        batch = np.random.default_rng(count).integers(0, 256, (count, 9, 24, 24), dtype=np.uint8)
+        (action,) = session.run(["actions"], {"observations": batch})
+        np.testing.assert_allclose(action, policy(batch), atol=1e-5)
+    notes = session.get_modelmeta().custom_metadata_map
+    assert notes["description"] == f"takes observations: uint8 (batch, 9, 24, 24); {policy.description()}"
+
+
+def test_an_onnx_file_needs_onnx(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ValueError, match=r"needs ONNX: pip install .*\[onnx\]"):
+        pixelcontrol.load(run_dir).export(tmp_path / "policy.onnx")
+    assert not (tmp_path / "policy.onnx").exists()
 
 
 def test_a_policy_of_a_privileged_agent_acts_on_images_alone(
