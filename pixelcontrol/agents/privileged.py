@@ -64,6 +64,13 @@ class PrivilegedSettings(DrQV2Settings):
     student_batch_size: int = setting(
         128, "transitions of a batch whose images the student learns from, at most", "ours", low=1
     )
+    student_value_weight: float = setting(
+        3.0,
+        "weight of what the teacher's critics make of the student's actions, beside their distance from the "
+        "teacher's; 0 is imitation alone",
+        "ours; the form is TD3+BC's",
+        low=0.0,
+    )
 
 
 class Privileged:
@@ -74,7 +81,7 @@ class Privileged:
     """
 
     metric_names: tuple[str, ...] = (
-        "critic_loss", "actor_loss", "q_mean", "target_mean", "saturation", "std", "student_loss"
+        "critic_loss", "actor_loss", "q_mean", "target_mean", "saturation", "std", "student_distance"
     )  # fmt: skip
 
     def __init__(
@@ -169,23 +176,32 @@ class Privileged:
         return metrics
 
     def update_student(self, observation: Observation) -> dict[str, Tensor]:
-        """Bring the student's mean actions, and the encoder with them, closer to the teacher's.
+        """Bring the student's mean actions, and the encoder with them, nearer the teacher's and what has value.
 
-        The teacher says what it would do now, whoever acted then.
+        The teacher says what it would do now, whoever acted then. Its critics say where that matters: where images
+        do not tell what to do, the mean of the teacher's actions may be worse than any of them. Values count in
+        units of their own size, but where that is below 1 they hardly mean anything yet.
         """
         # spread over the batch, of which the first half may be demonstrations
         every = -(-len(observation.stack) // self.settings.student_batch_size)
         observation = Observation(*(part[::every] for part in observation))
+        known = self.known(observation)
         with torch.no_grad():
-            taught = self.actor(self.known(observation)).tanh()
+            taught = self.actor(known).tanh()
+            (critic,) = rounded(self.critic)
         encoder, student = rounded(self.encoder, self.student)
         stack, proprio = observation.seen
-        features = encoder(random_shift(stack, self.settings.shift_pad, self.generator), proprio)
-        loss = (student(features).tanh() - taught).square().mean()
+        action = student(
+            encoder(random_shift(stack, self.settings.shift_pad, self.generator), proprio)
+        ).tanh()
+        apart = (action - taught).square().mean()
+        value = critic(known, action).amin(dim=0)
+        size = value.detach().abs().mean().clamp(min=1.0)
+        loss = apart - self.settings.student_value_weight * value.mean() / size
         self.student_optimiser.zero_grad(set_to_none=True)
-        backpropagate(loss)
+        backpropagate(loss, [*self.student.parameters(), *self.encoder.parameters()])
         self.student_optimiser.step()
-        return {"student_loss": loss.detach()}
+        return {"student_distance": apart.detach()}
 
     def _parts(self) -> dict[str, Part]:
         return {

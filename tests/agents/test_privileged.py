@@ -1,6 +1,7 @@
 """The privileged agent: what teacher and student see, who learns from what, and that the student learns."""
 
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -126,7 +127,7 @@ def test_the_teacher_sees_what_is_privileged_in_one_size_whatever_its_units():
 
 def test_the_student_learns_at_one_update_of_several():
     agent, batch = new_agent(), new_batch()
-    told = ["student_loss" in update(batch, STEP) for update in agent.update_cycle]
+    told = ["student_distance" in update(batch, STEP) for update in agent.update_cycle]
     assert told == [True, False, False, False]
 
 
@@ -141,29 +142,55 @@ def test_the_student_alone_is_what_its_loss_moves():
     assert all(parameter.grad is None for parameter in teacher)
 
 
-def test_student_loss_by_hand():
-    agent = new_agent()
+def test_the_students_distance_by_hand():
+    agent = new_agent(settings=replace(SMALL, student_value_weight=0.0))
     for network, bias in ((agent.actor, [0.5, -1.0]), (agent.student, [0.0, 2.0])):
         nn.init.zeros_(network.policy[-1].weight)
         network.policy[-1].bias.data = torch.tensor(bias)
-    loss = agent.update_student(new_batch().observation)["student_loss"].item()
+    distance = agent.update_student(new_batch().observation)["student_distance"].item()
     apart = np.tanh([0.5, -1.0]) - np.tanh([0.0, 2.0])
-    assert loss == pytest.approx((apart**2).mean(), rel=1e-6)
+    assert distance == pytest.approx((apart**2).mean(), rel=1e-6)
     # d loss / d bias = 2 (student - teacher) (1 - tanh²) / 2 controls
     expected = -apart * (1 - np.tanh([0.0, 2.0]) ** 2)
     assert agent.student.policy[-1].bias.grad.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+class Judge(nn.Module):
+    """Two critics: of the sum of both controls, one finds less in it."""
+
+    def __init__(self, high):
+        super().__init__()
+        self.high = nn.Parameter(torch.tensor(high))
+
+    def forward(self, known, action):
+        return torch.stack([self.high + action.sum(dim=1), self.high + 2.0 + 3.0 * action.sum(dim=1)])
+
+
+@pytest.mark.parametrize(("high", "size"), [(-40.0, 40.5), (-0.2, 1.0)])
+def test_what_the_critics_make_of_the_student_by_hand(high, size):
+    """They agree with the teacher, so values alone have a gradient: the lower critic's, in units of its size."""
+    agent = new_agent(settings=replace(SMALL, student_value_weight=2.0))
+    agent.critic = Judge(high)
+    for network in (agent.actor, agent.student):
+        nn.init.zeros_(network.policy[-1].weight)
+        network.policy[-1].bias.data = torch.tensor([0.0, -0.5]).atanh()
+    agent.update_student(new_batch().observation)
+    # d loss / d bias = -2 (d value / d action) (1 - tanh²) / size
+    expected = [-2.0 / size, -2.0 * 0.75 / size]
+    assert agent.student.policy[-1].bias.grad.tolist() == pytest.approx(expected, rel=1e-5)
+    assert agent.critic.high.grad is None
 
 
 def test_the_student_learns_from_images_of_all_parts_of_a_batch():
     """4 of 8, without shifts: the first half may be demonstrations, the second its own."""
     settings = PrivilegedSettings(**SIZES, student_batch_size=4, shift_pad=0)
     seen = new_batch().observation
-    losses = [new_agent(settings=settings).update_student(seen)["student_loss"].item()]
+    losses = [new_agent(settings=settings).update_student(seen)["student_distance"].item()]
     for place in range(BATCH):
         stack = seen.stack.clone()
         stack[place] = 255
         other = new_agent(settings=settings).update_student(seen._replace(stack=stack))
-        losses.append(other["student_loss"].item())
+        losses.append(other["student_distance"].item())
     assert [loss != losses[0] for loss in losses[1:]] == [True, False] * 4
 
 
@@ -265,7 +292,9 @@ def test_it_is_an_agent():
 def test_the_student_learns_what_can_be_seen():
     """Which half of the image is bright, which the teacher is told: its wish is the bright half's sign."""
     g = torch.Generator().manual_seed(0)
-    settings = PrivilegedSettings(**SIZES, student_batch_size=32, learning_rate=1e-3, shift_pad=1)
+    settings = PrivilegedSettings(
+        **SIZES, student_batch_size=32, learning_rate=1e-3, shift_pad=1, student_value_weight=0.0
+    )
     agent = new_agent(settings=settings)
     agent.actor = nn.Sequential(nn.Linear(KNOWN, ACTION, bias=False))
     agent.actor[0].weight.data = torch.zeros(ACTION, KNOWN).index_fill_(1, torch.tensor([0]), 2.0)
