@@ -291,9 +291,10 @@ class TwinCritic(nn.Module):
 
 
 class RunningNorm(nn.Module):
-    """Brings numbers of any size to mean 0 and variance 1, by all that it was shown so far.
+    """Brings numbers of any unit to mean 0 and variance 1, by all that it was shown so far.
 
-    Far ones are cut off at 10, such as the first of what had been constant.
+    Far ones are cut off at 10, such as the first of what had been constant; what varies by less than about 1e-4
+    counts as constant.
     """
 
     count: Tensor
@@ -310,13 +311,13 @@ class RunningNorm(nn.Module):
         """Count `x` in: means and variances of two sets give those of both (Chan et al., 1983)."""
         self.count += len(x)
         share = len(x) / self.count
-        apart = x.mean(dim=0) - self.mean
-        self.variance.lerp_(x.var(dim=0, correction=0) + apart.square() * (1.0 - share), share)
-        self.mean += apart * share
+        shift = x.mean(dim=0) - self.mean
+        self.variance.lerp_(x.var(dim=0, correction=0) + shift.square() * (1.0 - share), share)
+        self.mean += shift * share
 
     def forward(self, x: Float32[Tensor, "batch size"]) -> Float32[Tensor, "batch size"]:
         """Return `x`, normed."""
-        return ((x - self.mean) * (self.variance + 1e-5).rsqrt()).clamp(-10.0, 10.0)
+        return ((x - self.mean) * (self.variance + 1e-8).rsqrt()).clamp(-10.0, 10.0)
 
 
 def twin_loss(q: Float32[Tensor, "2 batch"], target: Float32[Tensor, " batch"]) -> Float32[Tensor, ""]:

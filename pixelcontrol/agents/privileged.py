@@ -2,14 +2,15 @@
 
 In a simulator positions and speeds need not be guessed from pixels while one learns. So the teacher is DrQ-v2's
 actor and critics on the simulator's numbers, without an encoder, which makes an update cheap; and the student is
-DrQ-v2's encoder and actor on images, which imitates it. The student alone is evaluated and exported: it sees
-what any other agent here sees.
+DrQ-v2's encoder and actor on images, which imitates it and heeds its critics. The student alone is evaluated and
+exported: it sees what any other agent here sees.
 
 Sources: Pinto et al., *Asymmetric Actor Critic for Image-Based Robot Learning*, 2017 (arXiv:1710.06542), for
-critics that know more than the policy; Ross et al., *A Reduction of Imitation Learning and Structured Prediction
-to No-Regret Online Learning*, 2011 (arXiv:1011.0686), "DAgger", for a student that acts in part of the worlds
-while it learns, so that it learns from where its own mistakes lead. Who compares a curve of this agent with those
-of agents that learn from images alone must say so.
+critics that know more than the policy; Fujimoto and Gu, *A Minimalist Approach to Offline Reinforcement Learning*,
+2021 (arXiv:2106.06860), "TD3+BC", for the sum of a value and a distance from given actions; Ross et al., *A
+Reduction of Imitation Learning and Structured Prediction to No-Regret Online Learning*, 2011 (arXiv:1011.0686),
+"DAgger", for a student that acts in part of the worlds while it learns, so that it learns from where its own
+mistakes lead. Who compares a curve of this agent with those of agents that learn from images alone must say so.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pixelcontrol.agents.drqv2 import PRESETS as DRQV2_PRESETS
 from pixelcontrol.agents.drqv2 import DrQV2Settings, update_actor, update_critic
 from pixelcontrol.agents.quick import held
 from pixelcontrol.augment import random_shift
-from pixelcontrol.distributions import noisy_action, uniform_action
+from pixelcontrol.distributions import SATURATED_MEAN, noisy_action, uniform_action
 from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
@@ -67,8 +68,8 @@ class PrivilegedSettings(DrQV2Settings):
     student_value_weight: float = setting(
         3.0,
         "weight of what the teacher's critics make of the student's actions, beside their distance from the "
-        "teacher's; 0 is imitation alone",
-        "ours; the form is TD3+BC's",
+        "teacher's, in the student's loss; values below 1 count less; 0 is imitation alone",
+        "ours",
         low=0.0,
     )
 
@@ -81,7 +82,8 @@ class Privileged:
     """
 
     metric_names: tuple[str, ...] = (
-        "critic_loss", "actor_loss", "q_mean", "target_mean", "saturation", "std", "student_distance"
+        "critic_loss", "actor_loss", "q_mean", "target_mean", "saturation", "std",
+        "student_error", "student_saturation",
     )  # fmt: skip
 
     def __init__(
@@ -143,7 +145,7 @@ class Privileged:
         Noise is added to both.
         """
         worlds = len(observation.stack)
-        self.norm.show(_together(observation))
+        self.norm.show(_told(observation))
         if agent_step < self.settings.exploration_steps:
             return uniform_action(worlds, self.action_dim, self.generator)
         turn = agent_step // worlds // STUDENT_TURN_STEPS
@@ -159,8 +161,8 @@ class Privileged:
         return self.student(self.encoder(*observation.seen)).tanh()
 
     def known(self, observation: Observation) -> Float32[Tensor, "batch known"]:
-        """Return what the teacher sees."""
-        return self.norm(_together(observation))
+        """Return what the teacher sees: what the simulator and the body tell, normed."""
+        return self.norm(_told(observation))
 
     def update(
         self, batch: Transitions, agent_step: Int64[Tensor, ""], *, student: bool = True
@@ -182,8 +184,9 @@ class Privileged:
         do not tell what to do, the mean of the teacher's actions may be worse than any of them. Values count in
         units of their own size, but where that is below 1 they hardly mean anything yet.
         """
+        s = self.settings
         # spread over the batch, of which the first half may be demonstrations
-        every = -(-len(observation.stack) // self.settings.student_batch_size)
+        every = -(-len(observation.stack) // s.student_batch_size)
         observation = Observation(*(part[::every] for part in observation))
         known = self.known(observation)
         with torch.no_grad():
@@ -191,17 +194,18 @@ class Privileged:
             (critic,) = rounded(self.critic)
         encoder, student = rounded(self.encoder, self.student)
         stack, proprio = observation.seen
-        action = student(
-            encoder(random_shift(stack, self.settings.shift_pad, self.generator), proprio)
-        ).tanh()
-        apart = (action - taught).square().mean()
+        pre_tanh = student(encoder(random_shift(stack, s.shift_pad, self.generator), proprio))
+        action = pre_tanh.tanh()
+        error = (action - taught).square().mean()
         value = critic(known, action).amin(dim=0)
         size = value.detach().abs().mean().clamp(min=1.0)
-        loss = apart - self.settings.student_value_weight * value.mean() / size
+        loss = error - s.student_value_weight * value.mean() / size
+        loss = loss + s.saturation_penalty * pre_tanh.square().mean()
         self.student_optimiser.zero_grad(set_to_none=True)
         backpropagate(loss, [*self.student.parameters(), *self.encoder.parameters()])
         self.student_optimiser.step()
-        return {"student_distance": apart.detach()}
+        saturated = pre_tanh.detach().abs() > SATURATED_MEAN
+        return {"student_error": error.detach(), "student_saturation": saturated.float().mean()}
 
     def _parts(self) -> dict[str, Part]:
         return {
@@ -225,7 +229,8 @@ class Privileged:
         load_state(self._parts(), self.generator, state)
 
 
-def _together(observation: Observation) -> Float32[Tensor, "batch known"]:
+def _told(observation: Observation) -> Float32[Tensor, "batch known"]:
+    """Return what the simulator and the body tell, in their own units."""
     return torch.cat([observation.privileged, observation.proprio], dim=1)
 
 
