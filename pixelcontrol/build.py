@@ -119,6 +119,8 @@ def restore(agent: Agent, state: Mapping[str, Any]) -> None:
     try:
         agent.load_state_dict(state)
     except (RuntimeError, KeyError, ValueError) as error:
+        if machine.ran_out_of_memory(error):
+            raise
         difference = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
             f"what was saved is no state of {type(agent).__name__} as it is here: {difference}"

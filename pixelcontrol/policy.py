@@ -270,8 +270,10 @@ class Policy:
             for name, part in example.items()
         )
         if "memory" in example:
-            takes += " (zeros at an episode's start, then what is returned beside the actions)"
-        write = _onnx if path.suffix == ".onnx" else _pt2
+            takes += (
+                " (zeros at an episode's start, then what is returned beside the actions, as memory_after)"
+            )
+        write = _onnx if path.suffix.lower() == ".onnx" else _pt2
         path.write_bytes(write(module.eval(), example, f"takes {takes}; {self.description()}"))
         return takes
 
@@ -328,18 +330,22 @@ def _onnx(module: nn.Module, example: Mapping[str, Tensor], description: str) ->
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ValueError("a file .onnx needs ONNX: pip install -c constraints.txt -e '.[onnx]'") from error
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision is not here is no news
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*treespec", FutureWarning)
-        warnings.filterwarnings("ignore", ".*axis name: batch", UserWarning)  # all inputs share it, as wanted
-        program = torch.onnx.export(
-            module,
-            tuple(example.values()),
-            input_names=list(example),
-            output_names=["actions", "memory_after"] if "memory" in example else ["actions"],
-            dynamic_shapes=_any_batch(example),
-            verbose=False,
-        )
+    outputs = ["actions", "memory_after"] if "memory" in example else ["actions"]
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # that torchvision is not here is no news
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*treespec", FutureWarning)
+            warnings.filterwarnings(
+                "ignore", ".*axis name: batch", UserWarning
+            )  # all inputs share it, as wanted
+            program = torch.onnx.export(
+                module, tuple(example.values()), input_names=list(example), output_names=outputs,
+                dynamic_shapes=_any_batch(example), verbose=False,
+            )  # fmt: skip
+    finally:
+        logger.setLevel(level)
     assert program is not None
     program.model.metadata_props["description"] = description
     return program.model_proto.SerializeToString()

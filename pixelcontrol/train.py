@@ -490,11 +490,7 @@ class Run:
         try:
             restore(self.agent, state["agent"])
         except ValueError as error:
-            raise CheckpointError(
-                self.run_dir,
-                str(error),
-                "resume with the code that wrote it, or begin anew with --start-from",
-            ) from error
+            raise CheckpointError(self.run_dir, str(error), "resume with the code that wrote it") from error
         self.env.load_state(state["env"])
         if self.eval_env:
             self.eval_env.load_state(state["eval_env"])
@@ -554,8 +550,10 @@ def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Shapes) -> N
         state = Checkpoints(run_dir).load(expected=seen)
     except CheckpointError as error:
         raise ValueError(f"--start-from is {run_dir}: {error}") from error
+    fresh = agent.state_dict()
+    begins_anew = {name: fresh[name] for name in fresh.keys() - learned(fresh).keys()}
     try:
-        restore(agent, agent.state_dict() | learned(state["agent"]))
+        restore(agent, begins_anew | learned(state["agent"]))
     except ValueError as error:
         raise ValueError(
             f"--start-from is {run_dir}, whose networks ({before.agent}, preset {before.preset}) are not those of "

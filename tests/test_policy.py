@@ -211,7 +211,7 @@ def test_an_exported_dreamer_goes_on_from_its_memory(dreamer_dir: Path, tmp_path
     takes = policy.export(tmp_path / "policy.pt2")
     assert takes == (
         "images: uint8 (batch, 3, 64, 64), last_actions: float32 (batch, 2), memory: float32 (batch, 20) "
-        "(zeros at an episode's start, then what is returned beside the actions)"
+        "(zeros at an episode's start, then what is returned beside the actions, as memory_after)"
     )
     assert policy.export(tmp_path / "policy.onnx") == takes
     act = torch.export.load(tmp_path / "policy.pt2").module()

@@ -622,8 +622,22 @@ def test_an_agent_that_is_built_otherwise_since_is_told_of(
     parts = DrQV2._parts
     monkeypatch.setattr(DrQV2, "_parts", lambda self: {"norm": self.encoder} | parts(self))
     with pytest.raises(
-        CheckpointError, match=r"no state of DrQV2 as it is here: KeyError: 'norm'; .*--start-from"
+        CheckpointError, match=r"no state of DrQV2 as it is here: KeyError: 'norm'; resume with"
     ):
+        train(tiny(frames=2_000), tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match=r"--start-from is .*KeyError: 'norm'"):
+        train(tiny(start_from=str(finished)), tmp_path / "other")
+
+
+def test_memory_that_runs_out_while_an_agent_is_restored_is_not_blamed_on_the_agent(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out(self: DrQV2, state: Any) -> None:
+        raise torch.OutOfMemoryError("no more of it")
+
+    shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.setattr(DrQV2, "load_state_dict", run_out)
+    with pytest.raises(OutOfMemory, match="memory ran out"):
         train(tiny(frames=2_000), tmp_path / "run", resume=True)
 
 
