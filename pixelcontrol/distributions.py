@@ -39,6 +39,11 @@ def uniform_action(
     return 2.0 * torch.rand(worlds, action_dim, generator=generator, device=generator.device) - 1.0
 
 
+def saturated_share(pre_tanh: Float32[Tensor, "batch action"]) -> Float32[Tensor, ""]:
+    """Return which share of mean actions, given before tanh, lies at a bound."""
+    return (pre_tanh.detach().abs() > SATURATED_MEAN).float().mean()
+
+
 def noisy_action(
     mean: Float32[Tensor, "batch action"],
     std: Float32[Tensor, ""],

@@ -337,9 +337,8 @@ def _onnx(module: nn.Module, example: Mapping[str, Tensor], description: str) ->
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*treespec", FutureWarning)
-            warnings.filterwarnings(
-                "ignore", ".*axis name: batch", UserWarning
-            )  # all inputs share it, as wanted
+            # all inputs share it, as wanted
+            warnings.filterwarnings("ignore", ".*axis name: batch", UserWarning)
             program = torch.onnx.export(
                 module, tuple(example.values()), input_names=list(example), output_names=outputs,
                 dynamic_shapes=_any_batch(example), verbose=False,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pixelcontrol.agents.quick import QUICK
 from pixelcontrol.augment import random_shift
-from pixelcontrol.distributions import SATURATED_MEAN, noisy_action, uniform_action
+from pixelcontrol.distributions import noisy_action, saturated_share, uniform_action
 from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
@@ -253,8 +253,7 @@ def update_actor(agent: ActorCritic, features: Tensor, std: Float32[Tensor, ""])
     # The critic is a judge here: its own gradients are neither wanted nor computed.
     backpropagate(loss, agent.actor.parameters())
     agent.actor_optimiser.step()
-    saturated = pre_tanh.detach().abs() > SATURATED_MEAN
-    return {"actor_loss": loss.detach(), "saturation": saturated.float().mean(), "std": std}
+    return {"actor_loss": loss.detach(), "saturation": saturated_share(pre_tanh), "std": std}
 
 
 # Overrides of the defaults, which are Table 2, and of the deviations that belong to a task.

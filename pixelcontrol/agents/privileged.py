@@ -29,7 +29,7 @@ from pixelcontrol.agents.drqv2 import PRESETS as DRQV2_PRESETS
 from pixelcontrol.agents.drqv2 import DrQV2Settings, update_actor, update_critic
 from pixelcontrol.agents.quick import held
 from pixelcontrol.augment import random_shift
-from pixelcontrol.distributions import SATURATED_MEAN, noisy_action, uniform_action
+from pixelcontrol.distributions import noisy_action, saturated_share, uniform_action
 from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
@@ -204,8 +204,7 @@ class Privileged:
         self.student_optimiser.zero_grad(set_to_none=True)
         backpropagate(loss, [*self.student.parameters(), *self.encoder.parameters()])
         self.student_optimiser.step()
-        saturated = pre_tanh.detach().abs() > SATURATED_MEAN
-        return {"student_error": error.detach(), "student_saturation": saturated.float().mean()}
+        return {"student_error": error.detach(), "student_saturation": saturated_share(pre_tanh)}
 
     def _parts(self) -> dict[str, Part]:
         return {
