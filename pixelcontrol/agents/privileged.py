@@ -181,8 +181,9 @@ class Privileged:
         """Bring the student's mean actions, and the encoder with them, nearer the teacher's and what has value.
 
         The teacher says what it would do now, whoever acted then. Its critics say where that matters: where images
-        do not tell what to do, the mean of the teacher's actions may be worse than any of them. Values count in
-        units of their own size, but where that is below 1 they hardly mean anything yet.
+        do not tell what to do, the mean of the teacher's actions may be worse than any of them. It is their slowly
+        moving copies that say so, which a student with fewer updates can follow (LOG.md). Values count in units of
+        their own size, but where that is below 1 they hardly mean anything yet.
         """
         s = self.settings
         # spread over the batch, of which the first half may be demonstrations
@@ -191,7 +192,7 @@ class Privileged:
         known = self.known(observation)
         with torch.no_grad():
             taught = self.actor(known).tanh()
-            (critic,) = rounded(self.critic)
+            (critic,) = rounded(self.target_critic)
         encoder, student = rounded(self.encoder, self.student)
         stack, proprio = observation.seen
         pre_tanh = student(encoder(random_shift(stack, s.shift_pad, self.generator), proprio))

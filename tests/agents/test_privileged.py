@@ -168,9 +168,9 @@ class Judge(nn.Module):
 
 @pytest.mark.parametrize(("high", "size"), [(-40.0, 40.5), (-0.2, 1.0)])
 def test_what_the_critics_make_of_the_student_by_hand(high, size):
-    """They agree with the teacher, so values alone have a gradient: the lower critic's, in units of its size."""
+    """It agrees with the teacher, so values alone have a gradient: the lower slow critic's, in units of its size."""
     agent = new_agent(settings=replace(SMALL, student_value_weight=2.0))
-    agent.critic = Judge(high)
+    agent.target_critic = Judge(high)
     for network in (agent.actor, agent.student):
         nn.init.zeros_(network.policy[-1].weight)
         network.policy[-1].bias.data = torch.tensor([0.0, -0.5]).atanh()
@@ -178,7 +178,7 @@ def test_what_the_critics_make_of_the_student_by_hand(high, size):
     # d loss / d bias = -2 (d value / d action) (1 - tanh²) / size
     expected = [-2.0 / size, -2.0 * 0.75 / size]
     assert agent.student.policy[-1].bias.grad.tolist() == pytest.approx(expected, rel=1e-5)
-    assert agent.critic.high.grad is None
+    assert agent.target_critic.high.grad is None
 
 
 def test_a_student_with_a_penalty_does_not_saturate_by_hand():
