@@ -168,7 +168,7 @@ class Judge(nn.Module):
 
 @pytest.mark.parametrize(("high", "size"), [(-40.0, 40.5), (-0.2, 1.0)])
 def test_what_the_critics_make_of_the_student_by_hand(high, size):
-    """It agrees with the teacher, so values alone have a gradient: the lower slow critic's, in units of its size."""
+    """It agrees with the teacher, so values alone have a gradient: the lower one's, in units of its size."""
     agent = new_agent(settings=replace(SMALL, student_value_weight=2.0))
     agent.target_critic = Judge(high)
     for network in (agent.actor, agent.student):
