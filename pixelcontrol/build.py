@@ -189,7 +189,7 @@ def build_env(
     loop = config.loop
     task = find_task(config.task)
     return make_env(
-        replace(task, camera=loop.camera or task.camera, depth=loop.depth),
+        replace(task, camera=loop.camera or task.camera, depth=loop.depth, proprio=loop.proprio),
         num_worlds=num_worlds,
         num_workers=hardware.workers,
         renderer=renderer or loop.renderer,

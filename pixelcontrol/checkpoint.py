@@ -226,8 +226,8 @@ class Checkpoints:
                         raise CheckpointError(
                             self.directory,
                             f"it was saved with {name} {saved}, and here it is {value}",
-                            "let its worlds be as they were, by task, --image-size, --camera, --depth or "
-                            "code, and its demonstrations",
+                            "let its worlds be as they were, by task, --image-size, --camera, --depth, "
+                            "--proprio or code, and its demonstrations",
                         )
                 if replay is not None and content["replay"] is not None:
                     self._restore(replay, content, manifest)

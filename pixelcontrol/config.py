@@ -128,6 +128,11 @@ class LoopSettings:
     depth: float = setting(
         0.0, "metres that a fourth channel of each camera shows; 0 has none", "ours", low=0.0
     )
+    proprio: tuple[str, ...] = setting(
+        (),
+        "what dm_control observes of the body that the agent is told beside images: position,velocity",
+        "ours",
+    )
     frame_stack: int = setting(3, "images per observation", "section 4.1", low=1)
     action_repeat: int = setting(2, "frames per agent step", "Table 2", low=1)
     replay_capacity: int = setting(1_000_000, "transitions kept", "Table 2", low=100)
@@ -237,8 +242,10 @@ def resolve(
         chosen[name] = value.get(domain, value["other"]) if isinstance(value, Mapping) else value
     chosen |= {name: value for name, value in overrides.items() if (name, value) != ("frames", 0)}
 
-    if known.source in ("toy", "factory") and {"camera", "depth"} & overrides.keys():
-        raise ValueError(f"--camera and --depth are for dm_control's own tasks; {task} chooses for itself")
+    if known.source in ("toy", "factory") and {"camera", "depth", "proprio"} & overrides.keys():
+        raise ValueError(
+            f"--camera, --depth and --proprio are for dm_control's own tasks; {task} chooses for itself"
+        )
     strange = OF_TRANSITIONS & overrides.keys()
     if kind.learns_from == "sequences" and strange:
         raise ValueError(

@@ -56,6 +56,7 @@ class ConvEncoder(nn.Module):
     Attributes:
         channels: of the stacks that it takes.
         feature_count: how many features images give; 39,200 where they are 84x84.
+        norm: of proprioception, where there is some.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class ConvEncoder(nn.Module):
         strides: Sequence[int] = (2, 1, 1, 1),
         *,
         pixel_offset: float = 0.5,
+        proprio_dim: int = 0,
     ) -> None:
         """Build the layers for stacks of `observation_shape`, which is (channels, height, width).
 
@@ -73,6 +75,7 @@ class ConvEncoder(nn.Module):
             filters: channels of each convolution.
             strides: one for each convolution.
             pixel_offset: what is subtracted from pixels in [0, 1]; DrQ-v2 centres them, its ancestors do not.
+            proprio_dim: numbers of proprioception that may come beside a stack.
 
         Raises:
             ValueError: the images are too small for the convolutions.
@@ -92,18 +95,24 @@ class ConvEncoder(nn.Module):
             )
         self.convolutions = channels_last(nn.Sequential(*layers))
         self.feature_count = filters * height * width
+        self.norm = RunningNorm(proprio_dim) if proprio_dim else None
+
+    def show(self, proprio: Float32[Tensor, "batch proprio"]) -> None:
+        """Count proprioception in for its norm, where there is some. Agents do so as they explore."""
+        if self.norm is not None:
+            self.norm.show(proprio)
 
     def forward(
         self,
         stack: UInt8[Tensor, "batch channels height width"],
         proprio: Float32[Tensor, "batch proprio"] | None = None,
     ) -> Float[Tensor, "batch features"]:
-        """Return the features of images with values in 0..255, and behind them proprioception as it is."""
+        """Return the features of images with values in 0..255, and behind them proprioception, normed."""
         features = self.convolutions[1:](see(self.convolutions[0], stack, self.pixel_offset))
         features = features.permute(0, 2, 3, 1).flatten(1)
-        if proprio is None or proprio.shape[1] == 0:
+        if self.norm is None or proprio is None:
             return features  # without the copy below, of megabytes
-        return torch.cat([features, proprio.to(features.dtype)], dim=1)
+        return torch.cat([features, self.norm(proprio).to(features.dtype)], dim=1)
 
 
 def see(

@@ -95,7 +95,7 @@ class SensingWorld(World, Protocol):
         """Write what the body senses at the present moment, such as joint angles and the gripper's state.
 
         Args:
-            out: float32 (proprio_dim,). Networks take the numbers as they are: scale them to about unit size.
+            out: float32 (proprio_dim,), in any units: agents norm them.
         """
 
 

@@ -114,12 +114,13 @@ def test_a_finished_run_can_be_evaluated_and_filmed(
         assert (tmp_path / "films" / name).stat().st_size > 1000
 
 
-def test_a_run_may_see_through_two_cameras_and_their_distances(tmp_path: Path) -> None:
+def test_a_run_may_see_through_two_cameras_and_their_distances_and_sense_its_body(tmp_path: Path) -> None:
     # few agent steps in an episode: two cameras take their time
-    choices = ["--camera", "0,back", "--depth", "8", "--action-repeat", "20", "--seed-frames", "120"]
-    run = str(tmp_path / "run")
-    assert main(["train", "cheetah_run", *TINY_RUN[2:], *choices, "--out", run]) == 0
-    assert load(tmp_path / "run")(np.zeros((24, 24, 24), np.uint8)).shape == (6,)
+    choices = ["--camera", "0,back", "--depth", "8", "--proprio", "position"]
+    run, times = str(tmp_path / "run"), ["--action-repeat", "20", "--seed-frames", "120"]
+    assert main(["train", "cheetah_run", *TINY_RUN[2:], *choices, *times, "--out", run]) == 0
+    policy = load(tmp_path / "run")
+    assert policy(np.zeros((24, 24, 24), np.uint8), np.zeros(8, np.float32)).shape == (6,)
     assert main(["play", run, "--video", str(tmp_path / "film.gif")]) == 0
 
 

@@ -203,7 +203,7 @@ def test_a_wrong_choice_is_named_with_its_remedy(choices: dict[str, object], wor
 
 def test_a_task_with_images_of_its_own_takes_no_camera() -> None:
     assert resolve("cheetah_run", camera=("0", "back"), depth=8.0).loop.camera == ("0", "back")
-    for choice in ({"camera": ("0",)}, {"depth": 8.0}):
+    for choice in ({"camera": ("0",)}, {"depth": 8.0}, {"proprio": ("position",)}):
         with pytest.raises(ValueError, match="toy_reach chooses for itself"):
             resolve("toy_reach", **choice)
 

@@ -21,7 +21,7 @@ from pixelcontrol.config import AGENTS, resolve
 from pixelcontrol.learner import WARM_UP_UPDATES, Learner, NotCaptured, choose_precision, cpu_has_native_bf16
 from pixelcontrol.machine import to_device
 from pixelcontrol.replay import TransitionReplay
-from pixelcontrol.types import TimeStep
+from pixelcontrol.types import Observation, TimeStep
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 WORLDS, ACTION, SIZE, BATCH, PROPRIO, PRIVILEGED = 2, 2, 24, 32, 3, 4
@@ -318,6 +318,22 @@ def test_what_was_learned_on_a_gpu_goes_on_without_its_generators(name):
         assert not torch.equal(part.generator.get_state(), before)
 
 
+@pytest.mark.parametrize("name", AGENTS.keys() - {"dreamerv2"})
+def test_units_of_what_is_told_beside_images_do_not_matter(name):
+    """Metres, or millimetres from elsewhere."""
+    agents = [any_agent_and_replay(name, CPU)[0] for _ in range(2)]
+    actions = []
+    for agent, told in zip(agents, (lambda x: x, lambda x: 1000.0 * x - 300.0), strict=True):
+        for row in range(5):
+            step = time_step(row, CPU, SIZE, *numbers_beside(name))
+            stack = step.image.repeat(1, 3, 1, 1)
+            beside = (told(torch.from_numpy(numbers)) for numbers in (step.proprio, step.privileged))
+            agent.act(observation := Observation(stack, *beside), 0)
+        actions.append(agent.act_greedily(observation))
+    torch.testing.assert_close(*actions, rtol=0, atol=1e-4)
+    assert not torch.equal(actions[0][0], actions[0][1])
+
+
 class NoWaiting(TorchDispatchMode):
     """Refuses copies between the host and a device for which the host would wait."""
 
@@ -434,7 +450,7 @@ def test_every_agents_captured_updates_equal_eager_ones(name):
     torch.backends.cudnn.benchmark = False
     eager.capturable = False
     for number in range(40):
-        if name == "privileged" and number % 5 == 0:  # what it norms by changes as it acts
+        if name != "dreamerv2" and number % 5 == 0:  # what they norm by changes as they act
             for learner in (captured, eager):
                 learner.agent.act(learner.replay.sample(BATCH).observation, 0)
         one, other = captured.update(500, number), eager.update(500, number)

@@ -177,12 +177,20 @@ def test_running_norm_of_what_stays_the_same_is_zero_and_a_first_change_is_cut_o
     assert norm(torch.tensor([[7.5, -50.0]])).tolist() == [[10.0, -10.0]]
 
 
-def test_encoder_leaves_proprioception_behind_the_features_as_it_is():
-    encoder = ConvEncoder((9, 15, 15))
-    stack, proprio = torch.randint(0, 256, (4, 9, 15, 15), dtype=torch.uint8), torch.randn(4, 3) * 100
-    features = encoder(stack, proprio)
-    assert torch.equal(features, torch.cat([encoder(stack), proprio], dim=1))
-    assert torch.equal(encoder(stack, torch.zeros(4, 0)), encoder(stack))
+def test_encoder_puts_proprioception_behind_the_features_normed_by_what_it_was_shown():
+    encoder = ConvEncoder((9, 15, 15), proprio_dim=1)
+    stack = torch.randint(0, 256, (2, 9, 15, 15), dtype=torch.uint8)
+    encoder.show(torch.tensor([[100.0], [300.0], [500.0], [300.0]]))  # mean 300, variance 20,000
+    features = encoder(stack, torch.tensor([[300.0], [500.0]]))
+    assert torch.equal(features[:, :-1], encoder(stack))
+    assert features[:, -1].tolist() == pytest.approx([0.0, 2.0**0.5])
+
+
+def test_encoder_of_images_alone_takes_proprioception_of_no_numbers():
+    encoder, nothing = ConvEncoder((9, 15, 15)), torch.zeros(4, 0)
+    stack = torch.randint(0, 256, (4, 9, 15, 15), dtype=torch.uint8)
+    encoder.show(nothing)
+    assert torch.equal(encoder(stack, nothing), encoder(stack))
 
 
 def test_trunks_project_features_and_leave_proprioception_as_it_is():

@@ -111,7 +111,9 @@ class DrQV2:
         self.action_dim = action_dim
 
         # Weights are drawn on the CPU, so that a seed means the same network on every device.
-        self.encoder = ConvEncoder(observation_shape, settings.conv_filters, settings.conv_strides)
+        self.encoder = ConvEncoder(
+            observation_shape, settings.conv_filters, settings.conv_strides, proprio_dim=proprio_dim
+        )
         sizes = (self.encoder.feature_count, action_dim, settings.feature_dim, settings.hidden_dim)
         self.actor = DeterministicActor(*sizes, proprio_dim=proprio_dim)
         self.critic = TwinCritic(*sizes, proprio_dim=proprio_dim)
@@ -145,6 +147,7 @@ class DrQV2:
     @torch.no_grad()
     def act(self, observation: Observation, agent_step: int) -> Float32[Tensor, "worlds action"]:
         """Choose exploring actions: uniform at first, then the policy's with unclipped noise."""
+        self.encoder.show(observation.proprio)
         if agent_step < self.settings.exploration_steps:
             return uniform_action(len(observation.stack), self.action_dim, self.generator)
         std = self.std(torch.full((), agent_step, device=self.device))

@@ -109,7 +109,9 @@ class Privileged:
         self.norm = RunningNorm(privileged_dim + proprio_dim)
         self.actor = DeterministicActor(privileged_dim + proprio_dim, *widths, normed=True)
         self.critic = TwinCritic(privileged_dim + proprio_dim, *widths, normed=True)
-        self.encoder = ConvEncoder(observation_shape, settings.conv_filters, settings.conv_strides)
+        self.encoder = ConvEncoder(
+            observation_shape, settings.conv_filters, settings.conv_strides, proprio_dim=proprio_dim
+        )
         self.student = DeterministicActor(self.encoder.feature_count, *widths, proprio_dim=proprio_dim)
         weights = torch.Generator().manual_seed(seed)
         for network in (self.norm, self.actor, self.critic, self.encoder, self.student):
@@ -146,6 +148,7 @@ class Privileged:
         """
         worlds = len(observation.stack)
         self.norm.show(_told(observation))
+        self.encoder.show(observation.proprio)
         if agent_step < self.settings.exploration_steps:
             return uniform_action(worlds, self.action_dim, self.generator)
         turn = agent_step // worlds // STUDENT_TURN_STEPS

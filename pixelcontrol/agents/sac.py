@@ -111,7 +111,11 @@ class SACModel:
         self.action_dim = action_dim
 
         self.encoder = ConvEncoder(
-            observation_shape, settings.conv_filters, settings.conv_strides, pixel_offset=0.0
+            observation_shape,
+            settings.conv_filters,
+            settings.conv_strides,
+            pixel_offset=0.0,
+            proprio_dim=proprio_dim,
         )
         sizes = (self.encoder.feature_count, action_dim, settings.feature_dim, settings.hidden_dim)
         self.actor = StochasticActor(
@@ -126,6 +130,7 @@ class SACModel:
             initialise(network, weights, delta_orthogonal=settings.delta_orthogonal)
             network.to(device)
         self.target_encoder = deepcopy(self.encoder).requires_grad_(False)
+        self.target_encoder.norm = self.encoder.norm
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
 
         # capturable on a CPU too, so that a run may move to a GPU
@@ -169,6 +174,7 @@ def explore(
     model: SACModel, observation: Observation, agent_step: int, generator: torch.Generator
 ) -> Float32[Tensor, "worlds action"]:
     """Choose exploring actions: uniform at first, then drawn from the policy."""
+    model.encoder.show(observation.proprio)
     if agent_step < model.settings.exploration_steps:
         return uniform_action(len(observation.stack), model.action_dim, generator)
     action, _ = draw_action(model, model.actor, model.encoder(*observation.seen), generator)

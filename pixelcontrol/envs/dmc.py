@@ -81,7 +81,7 @@ def make_dmc_world(
     environment = load_environment(task)
     return DmcWorld(
         environment, task.camera, renderer, image_size, action_repeat, task.episode_frames, depth=task.depth,
-        privileged=task.source == "suite",
+        proprio=task.proprio, privileged=task.source == "suite",
     )  # fmt: skip
 
 
@@ -122,7 +122,7 @@ class DmcWorld:
                 has none.
             depth: metres that a fourth channel of each camera shows, or 0 (see `Task`).
             proprio: entries, or one, of the environment's observations, whose numbers are the proprioception, one
-                behind another; scale them to about unit size.
+                behind another.
             privileged: let an agent that can make use of it learn with all entries of the environment's
                 observations that are no pictures, of fewer than three dimensions.
             success: asked of the environment's physics after each frame, whether the task is achieved now; an

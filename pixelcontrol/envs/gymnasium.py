@@ -64,9 +64,9 @@ class GymnasiumWorld:
             images: keys, or one, of pictures in a Dict of observations, one for each camera; they lie behind one
                 another along the channels. Without it such pictures are not looked at.
             proprio: keys, or one, of Boxes in a Dict of observations, whose numbers are the proprioception, one
-                part behind another; scale them to about unit size.
+                part behind another.
             privileged: let an agent that can make use of it learn with all Boxes of the observations that are no
-                pictures, of fewer than three dimensions: a simulator's state, scaled to about unit size.
+                pictures, of fewer than three dimensions: a simulator's state.
             success: key of `info` that says whether the task is achieved, such as "is_success" or "success", at
                 every frame or at the last; an episode is a success if it once was so. Rates of success stand
                 beside returns then.

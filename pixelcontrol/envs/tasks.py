@@ -36,6 +36,7 @@ class Task:
         camera: that the agent sees through, or several.
         depth: if above 0, each camera has a fourth channel: the distance along its view, 0 at the camera and
             255 from `depth` metres on.
+        proprio: entries of dm_control's observations that are told beside the images.
         episode_frames: frames until the time limit, or None when only the world knows.
         traits: Table 1.
         state_dim: dim(S) of Table 1; None outside of the paper.
@@ -53,6 +54,7 @@ class Task:
     stddev_duration: int = _STDDEV_DURATION["medium"]
     camera: Cameras = 0
     depth: float = 0.0
+    proprio: tuple[str, ...] = ()
     episode_frames: int | None = 1000
     traits: tuple[str, ...] = ()
     state_dim: int | None = None

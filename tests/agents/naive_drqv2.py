@@ -41,8 +41,8 @@ def crop(images, offsets, pad):
     return torch.from_numpy(np.stack(crops)).double()
 
 
-def encode(w, images, proprio):
-    """Convolve (batch, channels, height, width) images in 0..255; proprioception stands behind their features."""
+def encode(w, images, proprio, norm=(0.0, 1.0)):
+    """Convolve (batch, channels, height, width) images in 0..255; proprioception, normed, stands behind them."""
     x = images / 255 - 0.5
     for layer, stride in enumerate(STRIDES):
         weight, bias = w[f"convolutions.{2 * layer}.weight"], w[f"convolutions.{2 * layer}.bias"]
@@ -55,7 +55,9 @@ def encode(w, images, proprio):
                 row.append(patch.flatten(1) @ weight.flatten(1).T + bias)
             rows.append(torch.stack(row, dim=2))
         x = torch.stack(rows, dim=2).relu()
-    return torch.cat([x.flatten(1), proprio.double()], dim=1)
+    mean, variance = norm
+    normed = (proprio.double() - mean) / (variance + 1e-8) ** 0.5
+    return torch.cat([x.flatten(1), normed.clip(-10, 10)], dim=1)
 
 
 def project(w, features):
@@ -134,6 +136,8 @@ class NaiveDrQV2:
         self.settings = agent.settings
         filters = self.settings.conv_filters
         self.encoder = read_weights(agent.encoder, filters)
+        norm = {name: self.encoder.pop(name) for name in list(self.encoder) if name.startswith("norm.")}
+        self.norm = (norm["norm.mean"].detach(), norm["norm.variance"].detach()) if norm else (0.0, 1.0)
         self.actor = read_weights(agent.actor, filters)
         self.critic = read_weights(agent.critic, filters)
         self.target_critic = read_weights(agent.target_critic, filters)
@@ -169,9 +173,9 @@ class NaiveDrQV2:
         )
 
         shown = crop(batch.observation.stack, draws["offset"], s.shift_pad)
-        features = encode(self.encoder, shown, batch.observation.proprio)
+        features = encode(self.encoder, shown, batch.observation.proprio, self.norm)
         shown = crop(batch.next_observation.stack, draws["next_offset"], s.shift_pad)
-        next_features = encode(self.encoder, shown, batch.next_observation.proprio)
+        next_features = encode(self.encoder, shown, batch.next_observation.proprio, self.norm)
 
         next_action = noisy(mean_action(self.actor, next_features), target_noise)
         next_q1, next_q2 = values(self.target_critic, next_features, next_action)

@@ -26,7 +26,7 @@ class NaiveAgent:
         self.moments = {}
 
     def named(self, *prefixes):
-        return [name for name in self.weights if name.startswith(prefixes)]
+        return [name for name in self.weights if name.startswith(prefixes) and ".norm." not in name]
 
     def linear(self, name, x):
         return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
@@ -38,7 +38,12 @@ class NaiveAgent:
             x = F.conv2d(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"], stride)
             x = torch.maximum(x, torch.zeros(()))
         x = x.permute(0, 2, 3, 1).reshape(len(images), -1)
-        return x if proprio is None else torch.cat([x, proprio], dim=1)
+        if proprio is None or proprio.shape[1] == 0:
+            return x
+        # slow or not, an encoder norms alike
+        mean, variance = (self.weights[f"encoder.norm.{name}"].detach() for name in ("mean", "variance"))
+        normed = (proprio - mean) / (variance + 1e-8).sqrt()
+        return torch.cat([x, normed.clip(-10, 10)], dim=1)
 
     def trunk(self, network, features):
         seen = self.weights[f"{network}.trunk.0.weight"].shape[1]

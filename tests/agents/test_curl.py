@@ -69,6 +69,7 @@ def test_without_contrast_and_crop_it_is_sac():
 def test_two_updates_equal_the_naive_ones(proprio):
     agent = make(proprio=proprio, log_std_min=-2.0)
     agent = with_random_biases(agent)
+    agent.model.encoder.show(1.0 + 2.0 * torch.randn(64, proprio))
     naive = NaiveAgent(agent, agent.settings)
     for turn in (0, 1):
         batch = batch_of(turn, size=20, proprio=proprio)

@@ -69,6 +69,7 @@ def asdict_of_sac(settings):
 def test_two_updates_equal_the_naive_ones(views, target_views, proprio):
     agent = make(views=views, target_views=target_views, proprio=proprio, log_std_min=-2.0)
     agent = with_random_biases(agent)
+    agent.model.encoder.show(1.0 + 2.0 * torch.randn(64, proprio))
     naive = NaiveAgent(agent, agent.settings)
     for turn in (0, 1):
         batch = batch_of(turn, proprio=proprio)

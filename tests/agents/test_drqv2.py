@@ -99,6 +99,7 @@ def next_draws(agent):
 @pytest.mark.parametrize(("seed", "proprio"), [(1, 0), (2, 0), (3, 5)])
 def test_updates_equal_the_naive_reference(seed, proprio):
     agent = new_agent(seed, proprio=proprio)
+    agent.encoder.show(1.0 + 2.0 * torch.randn(64, proprio))
     naive = NaiveDrQV2(agent)
     for number in range(5):
         batch, draws = new_batch(100 * seed + number, proprio), next_draws(agent)

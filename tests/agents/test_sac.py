@@ -45,6 +45,7 @@ def make(seed=1, size=16, proprio=0, **changes):
 def test_three_updates_equal_the_naive_ones(proprio):
     # a long step of the temperature, or its own moments would not show
     agent = with_random_biases(make(proprio=proprio, log_std_min=-2.0, temperature_learning_rate=0.05))
+    agent.model.encoder.show(1.0 + 2.0 * torch.randn(64, proprio))
     naive = NaiveAgent(agent, agent.model.settings)
     for update in range(3):
         turn = update % 2

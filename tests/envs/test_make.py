@@ -78,6 +78,15 @@ def test_several_cameras_and_their_distances(renderer, num_workers):
     assert (row.image[:, 3] < 255).any()  # the cheetah
 
 
+def test_a_body_is_sensed_as_dm_control_observes_it():
+    task = replace(find_task("cheetah_run"), proprio=("velocity", "position"))
+    env = make(task, image_size=(20, 30))
+    row, seed = env.reset(), env._episode_seed(0)
+    env.close()
+    bare = suite.load("cheetah", "run", task_kwargs={"random": seed}).reset().observation
+    np.testing.assert_allclose(row.proprio[0], [*bare["velocity"], *bare["position"]], rtol=1e-6)
+
+
 def test_the_opengl_image_is_dm_controls():
     env = make("cheetah_run", 1, 0, "opengl")
     image = env.reset().image[0].numpy()
