@@ -100,7 +100,7 @@ def _preset_of_an_agent(text: str) -> NoReturn:
 
 
 def _add_setting(group: Any, item: Field[Any]) -> None:
-    default = "the task's" if item.name in ("frames", "camera") else spell(item.default)
+    default = "the task's" if item.name in ("frames", "camera") else spell(item.default) or "none"
     words = f"{item.metadata['help']} (default: {default}; {item.metadata['source']})".replace("%", "%%")
     choices = item.metadata.get("choices") or None
     # a name already, where annotations are not evaluated

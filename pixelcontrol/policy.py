@@ -134,6 +134,8 @@ class Policy:
             planes = "red, green, blue" + (f", distance (255 at {loop.depth:g} m)" if loop.depth else "")
             cameras = self.image_shape[0] // (4 if loop.depth else 3)
             each = "" if cameras == 1 else f" for each of {cameras} cameras"
+            if loop.proprio:
+                each += f"; proprio is dm_control's {', '.join(loop.proprio)}, in this order and in its units"
         return (
             f"observations are {stack if loop.frame_stack > 1 else 'single images'}; the planes of an image are "
             f"{planes}{each}; actions are in [-1, 1], from "

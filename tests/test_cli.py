@@ -121,6 +121,10 @@ def test_a_run_may_see_through_two_cameras_and_their_distances_and_sense_its_bod
     assert main(["train", "cheetah_run", *TINY_RUN[2:], *choices, *times, "--out", run]) == 0
     policy = load(tmp_path / "run")
     assert policy(np.zeros((24, 24, 24), np.uint8), np.zeros(8, np.float32)).shape == (6,)
+    assert (
+        "distance (255 at 8 m) for each of 2 cameras; proprio is dm_control's position,"
+        in policy.description()
+    )
     assert main(["play", run, "--video", str(tmp_path / "film.gif")]) == 0
 
 
