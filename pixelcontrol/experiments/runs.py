@@ -163,6 +163,8 @@ def notices(runs: Sequence[Run]) -> list[str]:
         said.append(f"All with {', '.join(f'{name}={value}' for name, value in shared.items())}.")
     if knowing := sorted({run.agent for run in runs if re.match(r"privileged\b(?!:)", run.agent)}):
         said.append(f"With the simulator's state, and not from images alone: {', '.join(knowing)}.")
+    if sensing := sorted({run.agent for run in runs if re.search(r"\bproprio\b", run.agent)}):
+        said.append(f"Told of the body beside images: {', '.join(sensing)}.")
     seeds = Counter((run.agent, run.task) for run in runs)
     if few := [f"{agent} on {task} ({n})" for (agent, task), n in seeds.items() if n < FEWEST_SEEDS]:
         said.append(f"Fewer than three seeds: {_some(few)}.")
