@@ -134,11 +134,11 @@ class Policy:
             planes = "red, green, blue" + (f", distance (255 at {loop.depth:g} m)" if loop.depth else "")
             cameras = self.image_shape[0] // (4 if loop.depth else 3)
             each = "" if cameras == 1 else f" for each of {cameras} cameras"
-            if loop.proprio:
-                each += f"; proprio is dm_control's {', '.join(loop.proprio)}, in this order and in its units"
+        names = ", ".join(loop.proprio)
+        sensed = f"; proprio is dm_control's {names}, in this order and in its units" if names else ""
         return (
             f"observations are {stack if loop.frame_stack > 1 else 'single images'}; the planes of an image are "
-            f"{planes}{each}; actions are in [-1, 1], from "
+            f"{planes}{each}{sensed}; actions are in [-1, 1], from "
             f"each control's least to its greatest, held for {loop.action_repeat} frames"
         )
 
