@@ -266,22 +266,27 @@ def play(arguments: list[str]) -> int:
 
 
 def export(arguments: list[str]) -> int:
-    """Write a trained agent as a program for PyTorch alone, or for ONNX Runtime."""
+    """Write a trained agent as a program for PyTorch alone or ONNX Runtime, or as a small folder."""
     parser = Parser(
         prog="pixelcontrol export",
         description="Write what a run's last checkpoint does as a program: torch.export.load(FILE).module() maps "
         "observations, uint8 (batch, channels, height, width), to actions, without pixelcontrol. One that "
         "learned with proprioception takes that too, float32 (batch, numbers). That of dreamerv2 takes its last "
         "actions and its memory too, and returns its memory beside the actions. A FILE whose name ends in .onnx "
-        "is for ONNX Runtime, TensorRT and the like.",
+        "is for ONNX Runtime, TensorRT and the like. A name without an ending is a folder, of what play, eval, "
+        "export and pixelcontrol.load need of the run, to keep and to give away.",
     )
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument(
-        "-o", "--out", type=Path, default=Path("policy.pt2"), help="file to write, .pt2 or .onnx"
+        "-o", "--out", type=Path, default=Path("policy.pt2"), help="what to write: .pt2, .onnx or a folder"
     )
     given = parser.parse_strictly(arguments)
-    from pixelcontrol.policy import load
+    from pixelcontrol.policy import load, write_policy
 
+    if not given.out.suffix:
+        write_policy(given.run, given.out)
+        print(f"{given.out} is for play, eval, export and pixelcontrol.load; {load(given.out).description()}")
+        return 0
     policy = load(given.run)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     takes = policy.export(given.out)

@@ -31,7 +31,8 @@ class AgentKind(NamedTuple):
     settings, and by name `device`, `seed` and, where there is proprioception, `proprio_dim`. One that is
     `privileged` learns with numbers that its policy does not see, and is called with `privileged_dim`, too. One
     that learns from sequences has settings `sequence_length`, `foresee_ends` and `conv_depth`. What a preset
-    overrides with is a value, or a mapping to values from dm_control's domains and "other".
+    overrides with is a value, or a mapping to values from dm_control's domains and "other". `acts_with` names what
+    of the agent's state its policy needs; where it names nothing, that is all that was learned.
     """
 
     build: Callable[..., Agent]
@@ -39,20 +40,24 @@ class AgentKind(NamedTuple):
     presets: Mapping[str, Mapping[str, Any]]
     learns_from: Literal["transitions", "sequences"] = "transitions"
     privileged: bool = False
+    acts_with: tuple[str, ...] = ()
 
 
+ACTOR = ("encoder", "actor")
 AGENTS = {
-    "drqv2": AgentKind(drqv2.DrQV2, drqv2.DrQV2Settings, drqv2.PRESETS),
-    "drq": AgentKind(drq.DrQ, drq.DrQSettings, drq.PRESETS),
-    "curl": AgentKind(curl.CURL, curl.CURLSettings, curl.PRESETS),
-    "sac": AgentKind(sac.SAC, sac.SACSettings, sac.PRESETS),
+    "drqv2": AgentKind(drqv2.DrQV2, drqv2.DrQV2Settings, drqv2.PRESETS, acts_with=ACTOR),
+    "drq": AgentKind(drq.DrQ, drq.DrQSettings, drq.PRESETS, acts_with=ACTOR),
+    "curl": AgentKind(curl.CURL, curl.CURLSettings, curl.PRESETS, acts_with=ACTOR),
+    "sac": AgentKind(sac.SAC, sac.SACSettings, sac.PRESETS, acts_with=ACTOR),
     "privileged": AgentKind(
-        privileged.Privileged, privileged.PrivilegedSettings, privileged.PRESETS, privileged=True
+        privileged.Privileged, privileged.PrivilegedSettings, privileged.PRESETS, privileged=True,
+        acts_with=("encoder", "student"),
     ),
     "dreamerv2": AgentKind(
-        dreamerv2.DreamerV2, dreamerv2.DreamerV2Settings, dreamerv2.PRESETS, learns_from="sequences"
+        dreamerv2.DreamerV2, dreamerv2.DreamerV2Settings, dreamerv2.PRESETS, learns_from="sequences",
+        acts_with=("encoder", "transition", "posterior", "actor"),
     ),
-}
+}  # fmt: skip
 
 
 def split_agent(word: str) -> tuple[str, str]:

@@ -23,13 +23,14 @@ from torch import Tensor, nn
 
 from pixelcontrol import machine
 from pixelcontrol.agents.dreamerv2 import DreamerV2
-from pixelcontrol.build import EVAL_STREAM, Shapes, build_agent, build_env, choose_hardware, restore
+from pixelcontrol.build import EVAL_STREAM, Shapes, build_agent, build_env, choose_hardware, learned, restore
 from pixelcontrol.checkpoint import Checkpoints
-from pixelcontrol.config import Config, read_config
+from pixelcontrol.config import Config, agent_kind, read_config
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.tasks import find_task
 from pixelcontrol.evaluate import ENDLESS, MEMORY_SEED, Evaluation, evaluate
 from pixelcontrol.memory import FrameStack
+from pixelcontrol.rundir import read_json, write_json
 from pixelcontrol.types import Agent, Observation, TimeStep
 
 MAX_WORLDS = 10
@@ -366,6 +367,28 @@ def load(run_dir: str | Path) -> Policy:
     state = Checkpoints(run_dir).load()
     shapes = Shapes(*(state[item.name] for item in fields(Shapes)))
     agent = build_agent(config, shapes, torch.device("cpu"))
-    restore(agent, agent.state_dict() | state["agent"])  # `best` has no optimisers
+    restore(agent, agent.state_dict() | state["agent"])  # `best` has no optimisers, a policy alone no critics
     frame = state["counters"]["agent_step"] * config.loop.action_repeat
     return Policy(config, agent, frame, shapes)
+
+
+def write_policy(run_dir: Path, folder: Path) -> None:
+    """Write the policy of a run's last checkpoint alone, as a run of its own, to keep and to give away.
+
+    It is a quarter of `best/` or less: critics, which a policy does not need, stay behind. One can do all with it
+    but resume it or begin a run with it.
+
+    Raises:
+        ValueError: there is no run, or `folder` is there already.
+        CheckpointError: the run's checkpoint cannot be read; says why.
+        CheckpointNotSaved, OSError: the disk did not take it.
+    """
+    config = read_config(run_dir)
+    state = Checkpoints(run_dir).load()
+    kept = {item.name: state[item.name] for item in fields(Shapes)} | {"counters": state["counters"]}
+    names = agent_kind(config.agent).acts_with or learned(state["agent"])
+    if folder.exists():
+        raise ValueError(f"{folder} is there already; name a folder that can be made")
+    folder.mkdir(parents=True)
+    write_json(folder / "config.json", read_json(run_dir / "config.json") | {"settings": config.flat()})
+    Checkpoints(folder).save(kept | {"agent": {name: state["agent"][name] for name in names}}, None)

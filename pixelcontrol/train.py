@@ -43,6 +43,7 @@ from pixelcontrol.build import (
 from pixelcontrol.checkpoint import CheckpointError, CheckpointNotSaved, Checkpoints
 from pixelcontrol.config import (
     Config,
+    agent_kind,
     changed_settings,
     lengthen,
     read_config,
@@ -550,6 +551,8 @@ def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Shapes) -> N
         state = Checkpoints(run_dir).load(expected=seen)
     except CheckpointError as error:
         raise ValueError(f"--start-from is {run_dir}: {error}") from error
+    if state["agent"].keys() == set(agent_kind(before.agent).acts_with):
+        raise ValueError(f"--start-from is {run_dir}, a policy without critics; name the run that it is of")
     fresh = agent.state_dict()
     begins_anew = {name: fresh[name] for name in fresh.keys() - learned(fresh).keys()}
     try:

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from dreaming import TINY_DREAMER
 
 import pixelcontrol
 from pixelcontrol import policy as policies
-from pixelcontrol.build import EVAL_STREAM, build_env, choose_hardware
+from pixelcontrol.build import EVAL_STREAM, Shapes, build_agent, build_env, choose_hardware
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.cli import main
-from pixelcontrol.config import resolve
-from pixelcontrol.train import train
+from pixelcontrol.config import AGENTS, read_config, resolve
+from pixelcontrol.train import train, write_config
 
 
 @pytest.fixture(scope="module")
@@ -383,3 +384,53 @@ policy.episode()(image.astype(numpy.float32))
 """
     ended = subprocess.run([sys.executable, "-c", code, run_dir], capture_output=True, text=True, check=False)
     assert "ValueError: images must be uint8, with values from 0 to 255, and not float32" in ended.stderr
+
+
+SMALL = {"image_size": (24,), "batch_size": 4, "hidden_dim": 8, "conv_filters": 4}
+SMALL_BY_AGENT = {"dreamerv2": TINY_DREAMER | {"image_size": (64,)}, "curl": SMALL | {"crop_size": 20}}
+
+
+def untrained_run(name: str, run_dir: Path) -> Path:
+    """Write of a run what a policy is read from; critics of all networks are as large as actors."""
+    config = resolve("toy_reach", name, device="cpu", **SMALL_BY_AGENT.get(name, SMALL))
+    size = config.loop.image_size[0]
+    shapes = Shapes((3, size, size), action_dim=2, privileged_dim=2 if name == "privileged" else 0)
+    agent = build_agent(config, shapes, torch.device("cpu"))
+    run_dir.mkdir()
+    write_config(config, run_dir, choose_hardware(config), "own")
+    state = asdict(shapes) | {"counters": {"agent_step": 7}, "agent": agent.state_dict(), "env": {}}
+    Checkpoints(run_dir).save(state, None)
+    return run_dir
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_policy_alone_acts_as_its_run_does(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, alone = untrained_run(name, tmp_path / "run"), tmp_path / "alone"
+    assert main(["export", str(run), "-o", str(alone)]) == 0
+    # whatever is not in the file is drawn anew
+    monkeypatch.setattr(policies, "read_config", lambda run_dir: replace(read_config(run_dir), seed=77))
+    acts = [pixelcontrol.load(folder).episode() for folder in (run, alone)]
+    size = {"dreamerv2": 64}.get(name, 24)
+    for image in np.random.default_rng(0).integers(0, 256, (5, 3, size, size), dtype=np.uint8):
+        one, other = (act(image) for act in acts)
+        assert np.array_equal(one, other)
+    kept = Checkpoints(alone).load()["agent"]
+    assert kept.keys() == set(AGENTS[name].acts_with)
+
+
+def test_a_policy_alone_is_no_run(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone = tmp_path / "deep" / "alone"
+    assert main(["export", str(run_dir), "-o", str(alone)]) == 0
+    assert capsys.readouterr().out.startswith(f"{alone} is for play, eval, export and pixelcontrol.load; obs")
+    size = sum(path.stat().st_size for path in alone.rglob("*"))
+    assert size < sum(path.stat().st_size for path in (run_dir / "best").rglob("*"))
+    assert main(["eval", str(alone), "--episodes", "1"]) == 0
+    assert main(["export", str(alone), "-o", str(tmp_path / "policy.pt2")]) == 0
+    assert main(["export", str(run_dir), "-o", str(alone)]) == 2
+    assert f"{alone} is there already; name a folder that can be made" in capsys.readouterr().err
+    assert main(["train", "--resume", str(alone)]) == 1
+    command = ["train", "toy_reach", "--start-from", str(alone), "--out", str(tmp_path / "run")]
+    assert main([*command, "--image-size", "24", "--hidden-dim", "8", "--conv-filters", "4"]) == 2
+    assert "a policy without critics; name the run that it is of" in capsys.readouterr().err
