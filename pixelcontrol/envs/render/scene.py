@@ -26,8 +26,8 @@ GEOM_SIZE = 23  # type, data id, category, material id, size 3, position 3, rota
 
 _GEOM_INTEGERS = 10  # type, dataid, objtype, objid, category, matid and four more: just before `size`
 _GEOM_FLOATS = 19  # size 3, pos 3, mat 9, rgba 4
+_FLAT = 1e-4  # metres by which the box around a height field is higher than its hills, which may be none
 _CATENARY_SEGMENTS = 30  # a slack tendon is drawn as a chain of this many capsules
-_MAX_GEOMS = 1000
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Scene:
             depth: metres up to which a fourth channel of each camera shows distances; 0 for colours alone.
 
         Raises:
-            ValueError: the model has no such camera, or wears a skin.
+            ValueError: the model has no such camera, or shows a skin or a flex, such as cloth.
         """
         model = physics.model.ptr
         self.channels = channel_count(camera, depth)
@@ -117,14 +117,12 @@ class Scene:
         self._cameras = camera_ids(model, camera)
         self._snapshot: _Snapshot | None = None
         scene = self._snapshot_of(physics).see(self._cameras[0])
+        for geom in scene.geoms[: scene.ngeom]:
+            if geom.type > int(mujoco.mjtGeom.mjGEOM_MESH):
+                kind = mujoco.mjtGeom(geom.type).name.removeprefix("mjGEOM_").lower()
+                raise ValueError(f"this task shows a {kind}, which only renderer 'opengl' draws")
 
-        if any(geom.type == mujoco.mjtGeom.mjGEOM_SKIN for geom in scene.geoms[: scene.ngeom]):
-            raise ValueError("this task shows a skin, which only renderer 'opengl' draws")
-
-        tendons = sum(geom.objtype == mujoco.mjtObj.mjOBJ_TENDON for geom in scene.geoms[: scene.ngeom])
-        spatial = model.wrap_type[model.tendon_adr] != mujoco.mjtWrap.mjWRAP_JOINT
-        segments = np.maximum(model.tendon_num, _CATENARY_SEGMENTS)[spatial].sum()
-        self.max_geoms = int(scene.ngeom - tendons + segments)
+        self.max_geoms = _most_geoms(model)
         self.lights = _lights(scene)
         row = 1 + CAMERA_SIZE + LIGHT_SIZE * len(self.lights.shadow) + GEOM_SIZE * self.max_geoms
         grids = np.stack([model.hfield_nrow, model.hfield_ncol], axis=1)
@@ -154,7 +152,7 @@ class Scene:
         with its state, as they are after a dm_control `env.reset()` or `env.step()`.
 
         Raises:
-            RuntimeError: the world shows more geoms than it did at construction.
+            RuntimeError: the world shows more geoms than its model had at construction.
         """
         snapshot = self._snapshot_of(physics)
         for camera, row in zip(self._cameras, out, strict=True):
@@ -195,7 +193,7 @@ class Scene:
                 model.hfield_data[first : first + rows * columns], model.hfield_size[i, 2], out=heights
             )
             shown = (geoms[:, 0] == int(mujoco.mjtGeom.mjGEOM_HFIELD)) & (geoms[:, 1] == i)
-            geoms[shown, 6] = heights.max()
+            geoms[shown, 6] = heights.max() + _FLAT  # rays are followed within the box up to here
 
     def _snapshot_of(self, physics: Any) -> _Snapshot:
         """MuJoCo's scene of a model. A composer task compiles a new model for each episode."""
@@ -221,12 +219,26 @@ def camera_ids(model: mujoco.MjModel, camera: Cameras) -> list[int]:
     return [ids[str(one)] for one in wanted]
 
 
+def _most_geoms(model: mujoco.MjModel) -> int:
+    """Return how many geoms a model can show, those included that are transparent for now."""
+    option = mujoco.MjvOption()
+    spatial = model.wrap_type[model.tendon_adr] != mujoco.mjtWrap.mjWRAP_JOINT
+    parts = (
+        (option.geomgroup, model.geom_group, np.ones(model.ngeom)),
+        (option.sitegroup, model.site_group, np.ones(model.nsite)),
+        (option.tendongroup, model.tendon_group, spatial * np.maximum(model.tendon_num, _CATENARY_SEGMENTS)),
+    )
+    last = mujoco.mjNGROUP - 1
+    return int(sum((shown[np.clip(group, 0, last)] * count).sum() for shown, group, count in parts))
+
+
 class _Snapshot:
     """An `mjvScene` with NumPy views of the parts that a row copies."""
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         self.model, self.data = model, data
-        self.scene = mujoco.MjvScene(model, _MAX_GEOMS)
+        # one more than there can be, so that a row refuses what exceeds it; the layout takes two to be found
+        self.scene = mujoco.MjvScene(model, max(2, _most_geoms(model) + 1))
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._option = mujoco.MjvOption()

@@ -6,6 +6,7 @@ import sys
 import mujoco
 import numpy as np
 import pytest
+from dm_control import mujoco as control_mujoco
 from dm_control import suite
 
 from pixelcontrol.envs.render.scene import CAMERA_SIZE, GEOM_SIZE, LIGHT_SIZE, Scene
@@ -121,9 +122,41 @@ def test_several_cameras_have_a_row_each():
     assert not np.array_equal(rows[0], rows[1])
 
 
+CLOTH = '<flexcomp name="cloth" type="grid" count="4 4 1" spacing=".2 .2 .2" radius=".02" dim="2"/>'
+
+
+def of(body):
+    xml = f'<mujoco><worldbody><camera pos="0 0 4"/>{body}</worldbody></mujoco>'
+    return control_mujoco.Physics.from_xml_string(xml)
+
+
 def test_what_cannot_be_drawn_is_said_at_once():
     with pytest.raises(ValueError, match="shows a skin, which only renderer 'opengl' draws"):
         Scene(load("dog", "stand").physics, 0)
+    with pytest.raises(ValueError, match="shows a flex, which only renderer 'opengl' draws"):
+        Scene(of(CLOTH), 0)
+
+
+def test_what_is_hidden_at_first_may_be_shown():
+    physics = of('<geom size=".2" rgba="1 0 0 0"/><site pos="1 0 0"/><site group="4"/><geom size=".1"/>')
+    scene = Scene(physics, 0)
+    assert len(geoms_of(scene, pack(scene, physics))) == 2
+    physics.model.geom_rgba[0] = 1, 0, 0, 1
+    assert geoms_of(scene, pack(scene, physics))[:, 19].tolist() == [1, 0.5, 0.5]
+    assert scene.max_geoms == 3
+
+
+def test_a_world_may_have_thousands_of_geoms():
+    physics = of("".join(f'<geom size=".01" pos="{i / 100} 0 0"/>' for i in range(1_200)))
+    scene = Scene(physics, 0)
+    geoms = geoms_of(scene, pack(scene, physics))
+    np.testing.assert_allclose(geoms[:, 7], np.arange(1_200) / 100, rtol=1e-6)
+
+
+def test_more_geoms_than_there_is_room_for_are_refused():
+    scene = Scene(of('<geom size=".01"/>'), 0)
+    with pytest.raises(RuntimeError, match="shows 2 geoms, 1 were expected at most"):
+        pack(scene, of('<geom size=".01"/><geom size=".02"/>'))
 
 
 def test_a_worker_needs_neither_torch_nor_warp():

@@ -27,6 +27,7 @@ SCENE = """
     <mesh name="ball" builtin="sphere" params="1" scale=".4 .4 .4"/>
     <hfield name="hills" nrow="4" ncol="5" size=".6 .5 .5 .1"
       elevation="0 0 0 0 0  0 .3 1 .4 0  0 .8 .2 .9 0  0 0 0 0 0"/>
+    <hfield name="plain" nrow="3" ncol="4" size=".6 .5 .5 .1"/>
   </asset>
   <worldbody>
     <camera name="eye" pos=".1 -2 1" xyaxes="1 .1 0 -.1 .5 1"/>
@@ -162,6 +163,14 @@ def test_a_height_field_may_change():
     before, after = WarpRenderer(scene, 2, SIZE, "cpu").images(rows)
     assert_alike(torch.from_numpy(opengl), after, off=0.03)
     assert (before.int() - after.int()).abs().amax(dim=0).gt(16).sum() > 30
+
+
+def test_a_height_field_without_hills_is_seen():
+    """Its sides, which are not drawn, are the bound on single pixels."""
+    body = '<geom type="hfield" hfield="plain" pos="0 0 .01" rgba=".9 .2 .3 1"/>'
+    opengl, warp, _, _ = draw(SCENE.format(**DEFAULTS | {"body": body}))
+    assert_alike(opengl, warp, off=0.03)
+    assert (warp[0] > 2 * warp[1].int()).sum() > 300
 
 
 def test_a_mirroring_floor_looks_like_opengls():
