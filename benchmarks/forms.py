@@ -113,7 +113,7 @@ class FusedConvolution(torch.autograd.Function):
 
 def observations(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
     """From the ring to what the first layer reads."""
-    ring = place.pixels(2_000, 3, SIDE, SIDE)
+    ring = place.pixels(20_000, 3, SIDE, SIDE)  # more than a GPU's cache holds
     row = torch.randint(2, len(ring), (place.batch,), device=place.device)
     stack = row[:, None] + torch.arange(-2, 1, device=place.device)
     on_gpu = place.device.type == "cuda"
@@ -157,17 +157,21 @@ def observations(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
         offset = torch.randint(-4, 5, (place.batch, 2), generator=generator, device=place.device)
         return shifted_pixels(ring, stack, offset, place.dtype)
 
-    drawn = []
-    with side_stream(place.device):
-        for form in (in_use, one_kernel):
-            generator.manual_seed(1)
-            drawn.append(form())
-        assert torch.equal(*drawn), "the kernel draws other pixels"
+    def checked_kernel() -> Form:
+        drawn = []
+        with side_stream(place.device):
+            for form in (in_use, one_kernel):
+                generator.manual_seed(1)
+                drawn.append(form())
+            if not torch.equal(*drawn):
+                raise RuntimeError("the kernel draws other pixels")
+        return one_kernel
+
     yield "stacks, stretches", lambda: in_use
     yield "stacks, rows, columns", lambda: rows_then_columns
     yield "stacks, pixels", lambda: two_gathers
     yield "pixels", lambda: one_gather
-    yield "one kernel", lambda: one_kernel
+    yield "one kernel", checked_kernel
     yield "stacks, pixels, compiled", lambda: torch.compile(two_gathers)
 
 
@@ -198,8 +202,10 @@ def twins(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
 def trunk(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
     """50 outputs are no multiple of 8; and three trunks read the same features."""
     for width in (TRUNK, 56, 64, 3 * TRUNK, 192):
-        x, weight = place.numbers(place.batch, FEATURES), place.numbers(width, FEATURES)
-        yield f"{width} outputs", partial(both_ways, F.linear, x, weight)
+        x, weight, bias = (
+            place.numbers(*shape) for shape in ((place.batch, FEATURES), (width, FEATURES), (width,))
+        )
+        yield f"{width} outputs", partial(both_ways, F.linear, x, weight, bias)
 
 
 def encoder(place: Place) -> Iterator[tuple[str, Callable[[], Form]]]:
@@ -287,6 +293,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False  # as the learner's
     dtype = torch.bfloat16 if given.precision == "bf16" else torch.float32
     print(f"{machine.describe(device)}; commit {machine.commit()}; batch {given.batch}, {given.precision}")
     for part in given.parts:

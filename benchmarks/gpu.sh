@@ -22,10 +22,10 @@ bench() { try python3 -m pixelcontrol bench "$@"; }
 case $part in
 check)
   # the captured update first: all else rests on it, and one that fails spoils those behind it
-  try python3 -m pytest -x tests/test_learner.py
+  try python3 -m pytest -m gpu -x tests/test_learner.py
   # which compiles the kernels, in a minute and a half on one core
-  LIMIT=${LIMIT:-600} try python3 -m pytest tests/test_storage.py tests/test_gpu.py
-  try python3 -m pytest tests/test_train.py -k bit_for_bit
+  LIMIT=${LIMIT:-600} try python3 -m pytest -m gpu tests/test_storage.py tests/test_gpu.py
+  try python3 -m pytest -m gpu tests/test_train.py
   ;;
 forms)
   # a process each: a capture that fails can spoil those after it
@@ -37,7 +37,7 @@ speed)
   bench update "$@"
   bench train --frames 20_000 --replay-capacity 1e5 "$@"
   for task in cheetah_run humanoid_walk; do bench env $task --envs 16 "$@"; done
-  bench replay --replay-capacity 1e6 "$@"
+  bench replay --replay-capacity 2e5 "$@" # which fills it three times
   for task in walker_walk humanoid_walk; do bench update $task "$@"; done # batch 512; feature dim 100
   for precision in fp32 tf32; do bench update --precision $precision "$@"; done
   for agent in sac curl drq dreamerv2; do bench update --agent $agent "$@"; done

@@ -12,6 +12,7 @@ import warp as wp
 from torch import Tensor
 
 wp.config.log_level = wp.LOG_ERROR
+wp.init()
 
 
 @wp.kernel(enable_backward=False)

@@ -95,9 +95,14 @@ def usable_cores() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Return the version of everything that decides a run's numbers."""
-    others = {package: importlib.metadata.version(package) for package in RECORDED_PACKAGES}
-    return {"python": platform.python_version(), "pixelcontrol": __version__} | others
+    """Return the version of everything that decides a run's numbers; "none" of what is not installed."""
+    found = {"python": platform.python_version(), "pixelcontrol": __version__}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "none"
+    return found
 
 
 def commit() -> str:

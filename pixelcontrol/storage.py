@@ -52,9 +52,11 @@ def _left_in_groups(root: Path) -> Iterator[int]:
         for folder in (group, *(above for above in group.parents if above.is_relative_to(top))):
             limit = folder / limit_file
             if limit.exists() and (limit_bytes := limit.read_text().strip()) != "max":
-                # files that were read lately count as used, but are given up on demand
-                statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-                used = int((folder / used_file).read_text()) - int(statistics[cache])
+                # files that were read lately count as used, but are given up on demand; sandboxes may not say
+                listed = folder / "memory.stat"
+                lines = listed.read_text().splitlines() if listed.exists() else []
+                statistics = dict(line.split() for line in lines)
+                used = int((folder / used_file).read_text()) - int(statistics.get(cache, 0))
                 yield int(limit_bytes) - used
 
 

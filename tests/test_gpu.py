@@ -16,7 +16,7 @@ from pixelcontrol.build import TRAIN_STREAM, build_env, choose_hardware
 from pixelcontrol.config import AGENTS, Config, resolve
 from pixelcontrol.train import train
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = pytest.mark.gpu
 
 WORLDS, SIZE = 4, 36
 SMALL: dict[str, Any] = {

@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,3 +47,10 @@ def test_purposes_of_one_seed_draw_different_numbers() -> None:
     assert torch.equal(drawn[0], drawn[3])
     for one, other in itertools.combinations(drawn[:3], 2):
         assert not torch.isclose(one, other).any()
+
+
+def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
+    monkeypatch.setattr(machine, "RECORDED_PACKAGES", ("numpy", "no-such-package"))
+    found = machine.versions()
+    assert found["numpy"] == np.__version__
+    assert found["no-such-package"] == "none"

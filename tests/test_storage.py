@@ -114,6 +114,9 @@ def test_a_containers_limit_counts_and_those_around_it(version, monkeypatch, tmp
         (job / limit_file).write_text(f"{own}\n")
         (job.parent / limit_file).write_text(f"{above}\n")
         assert available_ram_bytes() == available
+    (job.parent / "memory.stat").unlink()
+    (job.parent / limit_file).write_text("5000\n")
+    assert available_ram_bytes() == 3500
 
 
 def test_a_file_is_on_disk_in_full_before_anything_is_written(monkeypatch, tmp_path):
@@ -190,7 +193,7 @@ def test_a_replay_on_disk_equals_one_in_ram(tmp_path):
             torch.testing.assert_close(ram.sample(8), disk.sample(8), rtol=0, atol=0)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_gpu_holds_the_images_itself(tmp_path):
     images = allocate(SHAPE, Storage("gpu", SIZE, ""), CUDA, tmp_path)
     assert images.is_cuda

@@ -346,12 +346,7 @@ def any_algorithm_afterwards() -> Iterator[None]:
     ("device", "precision"),
     [
         ("cpu", "bf16"),  # in fp32 a CPU always is
-        *(
-            pytest.param(
-                "cuda", precision, marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="GPU")
-            )
-            for precision in ("fp32", "bf16")
-        ),
+        *(pytest.param("cuda", precision, marks=pytest.mark.gpu) for precision in ("fp32", "bf16")),
     ],
 )
 def test_a_deterministic_run_resumes_bit_for_bit(device: str, precision: str, tmp_path: Path) -> None:

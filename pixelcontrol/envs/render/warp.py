@@ -65,6 +65,8 @@ class WarpRenderer:
             _load_kernels()
             self._put_fixed(scene)
             self._put_worlds(scene)
+            # all this went to Warp's own stream, for which the first picture's does not wait
+            wp.synchronize_device()
 
     def images(self, payload: np.ndarray) -> UInt8[Tensor, "worlds channels height width"]:
         """Draw float32 (num_worlds, *scene.payload_shape) rows. The result is a fresh tensor on `device`."""
