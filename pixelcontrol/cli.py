@@ -43,9 +43,9 @@ class Parser(argparse.ArgumentParser):
         """Parse all of `arguments`; an unknown flag is answered with its nearest match."""
         parsed, rest = self.parse_known_args(arguments)
         if rest:
-            flags = [option for action in self._actions for option in action.option_strings]
-            near = difflib.get_close_matches(rest[0].partition("=")[0], flags, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            flags = [option[2:] for action in self._actions for option in action.option_strings]
+            near = difflib.get_close_matches(rest[0].partition("=")[0].lstrip("-"), flags, n=1, cutoff=0.5)
+            hint = f"; did you mean --{near[0]}?" if near else ""
             self.error(f"unknown argument {rest[0]!r}{hint} (see `{self.prog} --help`)")
         return parsed
 
@@ -192,9 +192,9 @@ def train(arguments: list[str]) -> int:
         parser.error("which task? Name one of `pixelcontrol tasks`")
     preset = given.get("preset", "paper")
     config = resolve(given["task"], agent, preset, given["seed"], **overrides)
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{config.task}-{agent}-{given.get('seeds', config.seed)}-{stamp}".replace(":", ".")
-    run_dir = given.get("out", Path("runs") / name)
+    # a sweep goes on when its words are repeated
+    last = given["seeds"] if "seeds" in given else f"{config.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    run_dir = given.get("out", Path("runs") / f"{config.task}-{agent}-{last}".replace(":", "."))
     if "seeds" in given:
         from pixelcontrol.experiments.sweep import parse_seeds
         from pixelcontrol.experiments.sweep import sweep as run_sweep
@@ -283,6 +283,10 @@ def export(arguments: list[str]) -> int:
     given = parser.parse_strictly(arguments)
     from pixelcontrol.policy import load, write_policy
 
+    if given.out.suffix.lower() not in ("", ".pt2", ".onnx"):
+        raise ValueError(
+            f"--out is {given.out}, but must end in .pt2 or .onnx, or be a folder's name without a dot"
+        )
     if not given.out.suffix:
         write_policy(given.run, given.out)
         print(f"{given.out} is for play, eval, export and pixelcontrol.load; {load(given.out).description()}")

@@ -7,6 +7,7 @@ A value is taken from the first of these that names it: the command line; the pr
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -77,9 +78,13 @@ def agent_kind(name: str) -> AgentKind:
         return AGENTS[name]
     if ":" not in name:
         raise ValueError(f"{unknown('agent', name, AGENTS)}, or one of your own, as my_agent:KIND")
-    kind = find_own("agent", name, "my_agent:KIND")
+    module, _, attribute = name.partition(":")
+    try:
+        kind = find_own("agent", name, "my_agent:KIND")
+    except ValueError as error:
+        near = difflib.get_close_matches(module, AGENTS, n=1)
+        raise ValueError(f"{error}{f' Or did you mean {near[0]!r}?' if near else ''}") from error
     if kind is None:
-        module, _, attribute = name.partition(":")
         raise ValueError(f"agent {name!r}: module {module!r} has nothing named {attribute!r}")
     if not isinstance(kind, AgentKind):
         raise ValueError(
@@ -92,7 +97,7 @@ def agent_kind(name: str) -> AgentKind:
 OF_TRANSITIONS = {"frame_stack", "n_step", "discount"}
 # What a resume may choose anew: another machine's ways, the run's end, and where the same demonstrations lie now.
 MOVABLE = {"device", "precision", "cuda_graph", "workers", "keep_replay", "frames", "demonstrations"}
-# Where, how long and how often, not by what a run learns.
+# What makes a run no other experiment: where it runs, how long, how often it is evaluated and saved.
 INCIDENTAL = (MOVABLE - {"demonstrations"}) | {
     "envs", "renderer", "deterministic", "eval_every_frames", "eval_episodes", "save_every_frames"
 }  # fmt: skip
@@ -232,6 +237,8 @@ def resolve(
     fields = setting_fields(agent)
     for name in overrides:
         if name not in fields:
+            if owners := [other for other in AGENTS if name in setting_fields(other)]:
+                raise ValueError(f"{flag(name)} is a setting of {', '.join(owners)}, and not of {agent}")
             raise ValueError(unknown(f"setting of {agent}", name, fields))
     if not 0 <= seed < 2**31:
         raise ValueError(f"--seed is {seed}, but must be at least 0 and below 2**31")
@@ -251,12 +258,16 @@ def resolve(
         raise ValueError(
             f"--camera, --depth and --proprio are for dm_control's own tasks; {task} chooses for itself"
         )
+    if known.source == "manipulation" and overrides.get("proprio"):
+        raise ValueError(f"--proprio is for dm_control's suite; {task} is of its manipulation tasks")
     strange = OF_TRANSITIONS & overrides.keys()
     if kind.learns_from == "sequences" and strange:
         raise ValueError(
             f"{flag(min(strange))} is for agents that learn from transitions; {agent} learns from sequences: "
             "leave it out"
         )
+    if kind.learns_from == "sequences":
+        chosen["frame_stack"] = 1
     config = _config(task, agent, preset, seed, chosen)
     _check(config)
     return config
@@ -363,7 +374,7 @@ def read_resumed(run_dir: Path, overrides: Mapping[str, Any]) -> Config:
 
 
 def changed_settings(config: Config) -> dict[str, Any]:
-    """Return by what a run learns that its preset has otherwise: values by name."""
+    """Return the settings, by name, that matter for learning and are not those of the run's preset."""
     return _changed(config.task, config.agent, config.preset, config.flat())
 
 
@@ -377,7 +388,7 @@ def _changed(task: str, agent: str, preset: str, settings: Mapping[str, Any]) ->
 
 
 def stored_changes(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `changed_settings` of a stored run, by its preset as it is now; else by what it was then.
+    """Return `changed_settings` of a stored run, against its preset as it is now; else what was stored of them.
 
     Args:
         run: what its `config.json` holds.
@@ -389,9 +400,9 @@ def stored_changes(run: Mapping[str, Any]) -> dict[str, Any]:
         return _values(run.get("changed", {}))
 
 
-def lengthen(run_dir: Path, frames: int) -> None:
-    """Set how many frames a stored run is to have."""
+def store_resumed(run_dir: Path, config: Config) -> None:
+    """Keep what a stored run is resumed with (see `MOVABLE`), so that the next resume need not be told again."""
     content = read_json(run_dir / "config.json")
-    if content["settings"]["frames"] != frames:
-        content["settings"]["frames"] = frames
-        write_json(run_dir / "config.json", content)
+    now = content["settings"] | {name: value for name, value in config.flat().items() if name in MOVABLE}
+    if content["settings"] != now:
+        write_json(run_dir / "config.json", content | {"settings": now})

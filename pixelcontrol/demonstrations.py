@@ -11,6 +11,7 @@ An episode of T agent steps is one file, as `numpy.savez` writes it, in a folder
     discount    float32 (T,)                            0 at a true end, else 1
     proprio     float32 (T + 1, proprio_dim)            where the world gives proprioception
     privileged  float32 (T + 1, privileged_dim)         where the agent makes use of what the world discloses
+    action_repeat  int64 ()                             frames for which each action was held; may be left out
 
 `record` writes them; so may any other program.
 """
@@ -128,6 +129,11 @@ def _read(file: Path, content: bytes, env: Env) -> Mapping[str, np.ndarray]:
     except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file} cannot be read: {error}; write it with numpy.savez") from error
     spec = env.spec
+    if (held := int(episode.pop("action_repeat", spec.action_repeat))) != spec.action_repeat:
+        raise ValueError(
+            f"{file}: its actions were held for {held} frames, and this run's are for {spec.action_repeat}: use "
+            f"--action-repeat {held}, or record anew"
+        )
     nothing = np.zeros((len(episode.get("image", ())), 0), dtype=np.float32)
     episode = {"proprio": nothing, "privileged": nothing} | episode
     if not spec.privileged_dim:  # recorded for another agent, which makes use of it
@@ -217,7 +223,8 @@ def record(config: Config, begin: Callable[[], Act], folder: str | Path, episode
                 continue
             number += 1
             returns.append(sum(float(row.reward[0]) for row in rows))
-            _write(folder / f"{number:04d}-return-{returns[-1]:.0f}.npz", rows)
+            name = f"{number:04d}-return-{returns[-1]:.0f}.npz"
+            _write(folder / name, rows, config.loop.action_repeat)
     finally:
         env.close()
     return returns
@@ -239,7 +246,7 @@ def _run_episode(env: Env, begin: Callable[[], Act]) -> list[TimeStep]:
     return rows
 
 
-def _write(path: Path, rows: list[TimeStep]) -> None:
+def _write(path: Path, rows: list[TimeStep], action_repeat: int) -> None:
     """Write an episode; a file of this name is whole or not there."""
     unfinished = path.with_suffix(".tmp")
     with unfinished.open("wb") as file:
@@ -251,5 +258,6 @@ def _write(path: Path, rows: list[TimeStep]) -> None:
             discount=np.concatenate([row.discount for row in rows[1:]]),
             proprio=np.concatenate([row.proprio for row in rows]),
             privileged=np.concatenate([row.privileged for row in rows]),
+            action_repeat=np.int64(action_repeat),
         )
     unfinished.rename(path)

@@ -1,4 +1,7 @@
-"""The neural networks that all agents share (paper, section 3.1 and Table 2)."""
+"""Encoder, trunk, actors and critics of the agents that learn from transitions (paper, section 3.1 and Table 2).
+
+Beside them what all agents need: weights in bf16, gradients, moving averages, state.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def channels_last(convolutions: nn.Sequential) -> nn.Sequential:
 
 
 class ConvEncoder(nn.Module):
-    """Four 3x3 convolutions without padding, ReLU after each (SAC-AE's encoder, as DrQ-v2 uses it).
+    """A 3x3 convolution for each stride, without padding, ReLU after each (SAC-AE's encoder, as DrQ-v2 uses it).
 
     Departure: features are flattened pixel by pixel instead of channel by channel. That is the order in which
     channels-last memory already lies, and a mere renaming of the next layer's inputs.

@@ -103,12 +103,14 @@ class Policy:
         agent: the agent itself.
         frame: environment frames that it has seen.
         shapes: of the worlds that it learned in, see `build.Shapes`.
+        about: these worlds, in words (see `WorldSpec`); empty where they say nothing.
     """
 
     config: Config
     agent: Agent
     frame: int
     shapes: Shapes
+    about: str = ""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -129,18 +131,13 @@ class Policy:
         """Say what whoever controls a body with these actions must know of them and of the observations."""
         loop = self.config.loop
         stack = f"the last {loop.frame_stack} images, oldest first, the first one of an episode repeated"
-        if find_task(self.config.task).source == "factory":
-            planes, each = f"the {self.image_shape[0]} that {self.config.task} gave in training", ""
-        else:
-            planes = "red, green, blue" + (f", distance (255 at {loop.depth:g} m)" if loop.depth else "")
-            cameras = self.image_shape[0] // (4 if loop.depth else 3)
-            each = "" if cameras == 1 else f" for each of {cameras} cameras"
-        names = ", ".join(loop.proprio)
-        sensed = f"; proprio is dm_control's {names}, in this order and in its units" if names else ""
+        about = self.about or (
+            f"the planes of an image are the {self.image_shape[0]} that {self.config.task} gave in training; "
+            "actions are in [-1, 1]"
+        )
         return (
-            f"observations are {stack if loop.frame_stack > 1 else 'single images'}; the planes of an image are "
-            f"{planes}{each}{sensed}; actions are in [-1, 1], from "
-            f"each control's least to its greatest, held for {loop.action_repeat} frames"
+            f"observations are {stack if loop.frame_stack > 1 else 'single images'}; {about}, held for "
+            f"{loop.action_repeat} frames"
         )
 
     @property
@@ -205,7 +202,7 @@ class Policy:
         ):
             if given.shape != wanted:
                 hint = ""
-                if name == "proprioception" and given.shape[1] == 0:
+                if name == "proprioception" and given.shape[1:] == (0,):
                     hint = "; give it beside the image: act(image, proprio)"
                 elif given.shape[1:] == (*size, wanted[1]):
                     hint = "; colour planes come first: image.transpose(2, 0, 1)"
@@ -369,7 +366,7 @@ def load(run_dir: str | Path) -> Policy:
     agent = build_agent(config, shapes, torch.device("cpu"))
     restore(agent, agent.state_dict() | state["agent"])  # `best` has no optimisers, a policy alone no critics
     frame = state["counters"]["agent_step"] * config.loop.action_repeat
-    return Policy(config, agent, frame, shapes)
+    return Policy(config, agent, frame, shapes, read_json(run_dir / "config.json").get("world", ""))
 
 
 def write_policy(run_dir: Path, folder: Path) -> None:

@@ -50,7 +50,7 @@ def ring_rows(capacity: int, num_worlds: int, reach: int, episode_agent_steps: i
     Args:
         capacity: transitions.
         num_worlds: worlds.
-        reach: rows that whatever is drawn reaches over.
+        reach: rows that one element of a batch spans.
         episode_agent_steps: length of an episode, whose first row holds no transition. If episodes are shorter,
             the ring holds somewhat fewer transitions.
     """

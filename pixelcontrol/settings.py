@@ -1,4 +1,4 @@
-"""How a number that a user may choose is declared and checked.
+"""How a setting, which a user may choose, is declared and checked.
 
 Every setting is a field of a frozen dataclass, so its name, type, default, bounds, meaning and source stand in
 one place; the command line, its `--help` and `config.json` are all made from there.

@@ -88,10 +88,12 @@ def choose(
     for tier, room in free.items():
         if size + (copy_bytes if tier == "disk" else 0) <= room:
             return Storage(tier, size, words if copy_bytes <= free["disk"] else f"{words}; WARNING: {copies}")
+    rooms = [room / 2 if copy_bytes and tier == "disk" else room for tier, room in free.items()]
+    fits = int(shape[0] * shape[1] * max(0.0, *rooms) / size) // 1000 * 1000
     raise ValueError(
         f"the replay needs {size / 1e9:.1f} GB, but there are only {words} (after what everything else needs, "
         f"{reserve_bytes / 1e9:.1f} GB of memory{f'; {copies}' if copy_bytes else ''}); lower "
-        "--replay-capacity or --image-size"
+        f"--replay-capacity, to about {fits:,}, or --image-size"
     )
 
 

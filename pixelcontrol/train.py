@@ -45,9 +45,9 @@ from pixelcontrol.config import (
     Config,
     agent_kind,
     changed_settings,
-    lengthen,
     read_config,
     reserve_bytes,
+    store_resumed,
     transitions_kept,
 )
 from pixelcontrol.demonstrations import read_demonstrations
@@ -59,7 +59,8 @@ from pixelcontrol.learner import Learner
 from pixelcontrol.logger import Progress, clock
 from pixelcontrol.replay import ring_rows
 from pixelcontrol.rundir import RunLock, write_json
-from pixelcontrol.types import Agent, Replay, TimeStep
+from pixelcontrol.settings import flag, spell
+from pixelcontrol.types import Agent, Env, Replay, TimeStep
 
 # How often losses go to TensorBoard and the live line, beside the rows of finished episodes.
 METRICS_EVERY_FRAMES = 1_000
@@ -123,6 +124,12 @@ class Run:
         loop = config.loop
         self.progress = Progress(loop.frames, loop.seed_frames)
         self.env = build_env(config, hardware, hardware.envs, TRAIN_STREAM)
+        if loop.eval_episodes and not self.env.spec.repeats:
+            self.env.close()
+            raise ValueError(
+                f"{config.task} does not repeat, as a robot of which there is one, and evaluations would open "
+                "another: use --eval-episodes 0"
+            )
         self.eval_env = (
             build_env(config, hardware, loop.eval_episodes, EVAL_STREAM) if loop.eval_episodes else None
         )
@@ -206,6 +213,7 @@ class Run:
             f"({h.precision_reason}); renderer {self.env.renderer.name}; {h.envs} worlds in "
             f"{min(h.workers, h.envs)} worker processes"
             + (f"; networks begin as in {c.loop.start_from}" if c.loop.start_from else "")
+            + (f"\n  {self.env.spec.about}" if self.env.spec.about else "")
         )
 
     def _build_replay(self, beside_bytes: int) -> Replay:
@@ -355,8 +363,8 @@ class Run:
     def _evaluate(self) -> None:
         """Evaluate, and keep the policy if it is the best so far; training does not notice.
 
-        An evaluation that is not due, as at the end of a run, leaves no other trace than that: a run that is
-        made longer afterwards goes on as if it had been so long from the start.
+        One that is not due, as at a run's end, is logged and may become the best, but moves neither the schedule
+        nor the worlds of evaluations: a run that is made longer goes on as if it had been so long from the start.
 
         Raises:
             NotFinite: the newest updates broke the weights.
@@ -486,7 +494,8 @@ class Run:
         return state
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        torch.set_num_threads(state["threads"])
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(state["threads"])
         self.counters = Counters(**state["counters"])
         try:
             restore(self.agent, state["agent"])
@@ -512,7 +521,8 @@ class Run:
             self.progress.say(
                 "  the replay was not kept: learning goes on after refilling it with seed frames"
             )
-        before, now = state["device"], self._device()
+        before = f"{state['device']} (threads: {state['threads']})"
+        now = f"{self._device()} (threads: {torch.get_num_threads()})"
         if before != now:
             self.progress.say(
                 f"  note: so far this run was on {before}; on {now} it goes on, but not bit for bit as there"
@@ -558,10 +568,19 @@ def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Shapes) -> N
     try:
         restore(agent, begins_anew | learned(state["agent"]))
     except ValueError as error:
-        raise ValueError(
-            f"--start-from is {run_dir}, whose networks ({before.agent}, preset {before.preset}) are not those of "
-            f"this run ({config.agent}, preset {config.preset}); give this run that one's settings: {error}"
-        ) from error
+        there, here = before.flat(), config.flat()
+        shaping = {item.name for item in dataclasses.fields(config.agent_settings)} | {"frame_stack"}
+        others = [name for name in here if name in shaping and there.get(name) != here[name]]
+        if before.agent != config.agent:
+            remedy = f"are of {before.agent}, and this run's of {config.agent}"
+        elif others:
+            differ = ", ".join(
+                f"{flag(name)} {spell(there[name])}, here {spell(here[name])}" for name in others
+            )
+            remedy = f"have other settings, some of which matter: {differ}"
+        else:
+            remedy = f"are not built as this run's: {error}"
+        raise ValueError(f"--start-from is {run_dir}, whose networks {remedy}") from error
 
 
 def holds_run(run_dir: Path) -> bool:
@@ -603,9 +622,9 @@ def train(config: Config, run_dir: Path | str, *, resume: bool = False) -> None:
                         parent.rmdir()
             raise
         if resume:
-            lengthen(run_dir, config.loop.frames)
+            store_resumed(run_dir, config)
         else:
-            write_config(config, run_dir, hardware, run.env.renderer.name)
+            write_config(config, run_dir, hardware, run.env)
 
         # a collection holds up all threads, and libraries have half a million objects to look at
         gc.collect()
@@ -623,8 +642,10 @@ def _train_and_save(run: Run) -> None:
         try:
             run.train()
             run.finish()
-        except WorkerError:
+        except WorkerError as error:
             run.heed_signal()  # was it to stop, the worker matters no more
+            if run.counters.agent_step == 0:  # there is nothing to save, and the mended world finds room
+                raise ValueError(str(error)) from error
             raise
     except (Interrupted, WorkerError) as reason:
         try:
@@ -672,14 +693,14 @@ def _memory_that_ran_out_is_explained() -> Iterator[None]:
         ) from error
 
 
-def write_config(config: Config, run_dir: Path, hardware: Hardware, renderer: str) -> None:
-    """Write `config.json`: every choice, what "auto" came to, versions, commit and machine."""
+def write_config(config: Config, run_dir: Path, hardware: Hardware, env: Env) -> None:
+    """Write `config.json`: every choice, what "auto" came to, worlds, versions, commit and machine."""
     content = {
         "agent": config.agent,
         "task": config.task,
         "seed": config.seed,
         "preset": config.preset,
-        "renderer": renderer,
+        "renderer": env.renderer.name,
         "precision": hardware.precision,
         "device": hardware.device.type,
         "envs": hardware.envs,
@@ -687,6 +708,7 @@ def write_config(config: Config, run_dir: Path, hardware: Hardware, renderer: st
         "settings": config.flat() | {"envs": hardware.envs, "precision": hardware.precision},
         # for whoever reads this where a user's own agent, and so its presets, is not at hand
         "changed": changed_settings(config),
+        "world": env.spec.about,
         "versions": machine.versions(),
         "commit": machine.commit(),
         "machine": machine.describe(hardware.device),

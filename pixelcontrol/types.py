@@ -43,6 +43,7 @@ class WorldSpec:
         proprio_dim: how many numbers of proprioception it gives beside its images (see `SensingWorld`).
         privileged_dim: how many numbers it discloses in training alone (see `DisclosingWorld`).
         tells_success: whether it knows when its task is achieved (see `JudgingWorld`).
+        about: what whoever acts in it elsewhere must know of its images, proprioception and actions, in words.
     """
 
     action_dim: int
@@ -54,6 +55,7 @@ class WorldSpec:
     proprio_dim: int = 0
     privileged_dim: int = 0
     tells_success: bool = False
+    about: str = ""
 
 
 @runtime_checkable
@@ -255,7 +257,10 @@ class Replay(Protocol):
     generator: torch.Generator
 
     def __len__(self) -> int:
-        """How many entries a batch is drawn from; an element may have several, and is drawn as often."""
+        """How many lines of its table a batch is drawn from.
+
+        A sequence at an episode's end may have several, and is drawn so many times as often.
+        """
 
     def add(self, step: TimeStep) -> None:
         """Append one row of every world, over the oldest row when the ring is full.

@@ -82,6 +82,13 @@ def test_help_of_train_gives_default_and_source(capsys: pytest.CaptureFixture[st
         ("eval nowhere", "holds no run"),
         ("eval nowhere --episodes 0", "--episodes: must be at least 1, got '0'"),
         ("play nowhere --video film.avi", "must end in .mp4 or .gif"),
+        ("export nowhere -o policy.onxx", "must end in .pt2 or .onnx, or be a folder's name without a dot"),
+        ("train cheetah_run --lr 1", "unknown argument '--lr' (see"),
+        ("train cheetah_run --framse 1", "did you mean --frames?"),
+        (
+            "sweep --tasks toy_reach --out x --agents drqv2 drq --views 3",
+            "--views is a setting of drq, and not of",
+        ),
         ("bench uptade", "did you mean 'update'"),
     ],
 )
@@ -121,9 +128,10 @@ def test_a_run_may_see_through_two_cameras_and_their_distances_and_sense_its_bod
     assert main(["train", "cheetah_run", *TINY_RUN[2:], *choices, *times, "--out", run]) == 0
     policy = load(tmp_path / "run")
     assert policy(np.zeros((24, 24, 24), np.uint8), np.zeros(8, np.float32)).shape == (6,)
-    assert (
-        "distance (255 at 8 m) for each of 2 cameras; proprio is dm_control's position,"
-        in policy.description()
+    assert policy.description().endswith(
+        "the planes of an image are red, green, blue, distance (255 at 8 m) of camera 0, then of camera back; "
+        "proprio is position (8), in this order; actions are in [-1, 1], for controls from -1,-1,-1,-1,-1,-1 to "
+        "1,1,1,1,1,1, held for 20 frames"
     )
     assert main(["play", run, "--video", str(tmp_path / "film.gif")]) == 0
 

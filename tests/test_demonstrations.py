@@ -244,12 +244,21 @@ def test_recorded_episodes_are_what_was_lived(tmp_path: Path) -> None:
     assert len(set(starts)) == 3
     for arrays, value in zip(episodes, returns, strict=True):
         assert arrays["reward"].sum() == pytest.approx(value)
+        assert arrays.pop("action_repeat") == 2
         assert {name: len(array) for name, array in arrays.items()} == {
             "image": 26, "action": 25, "reward": 25, "discount": 25, "proprio": 26,
             "privileged": 26,
         }  # fmt: skip
         for image, action in zip(arrays["image"], arrays["action"], strict=False):
             np.testing.assert_array_equal(action, towards_target(image).astype(np.float32))
+
+
+def test_actions_that_were_held_for_another_time_are_refused(tmp_path: Path) -> None:
+    record(small(), lambda: towards_target, tmp_path / "shown", 1)
+    with pytest.raises(
+        ValueError, match=r"held for 2 frames, and this run's are for 4: use --action-repeat 2"
+    ):
+        train(small(action_repeat=4, demonstrations=str(tmp_path / "shown")), tmp_path / "run")
 
 
 def test_what_is_privileged_is_recorded_and_read_where_it_is_made_use_of(tmp_path: Path) -> None:

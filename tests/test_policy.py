@@ -125,8 +125,10 @@ def test_one_with_proprioception_is_evaluated_filmed_and_exported(
     takes = "observations: uint8 (batch, 9, 16, 16), proprio: float32 (batch, 4)"
     printed = capsys.readouterr().out
     assert printed.startswith(f"{exported} takes {takes}; observations are the last 3 images, oldest first")
-    # only who made a world knows what its planes are
-    assert "planes of an image are the 3 that sensing:make_world gave in training; actions are in" in printed
+    assert (
+        "red, green, blue of what render() shows; proprio is arm (4), in this order; actions are in"
+        in printed
+    )
     notes = {"description.txt": ""}
     act, policy = torch.export.load(exported, extra_files=notes).module(), pixelcontrol.load(sensing_dir)
     assert notes["description.txt"] == printed.strip().removeprefix(f"{exported} ")
@@ -262,7 +264,7 @@ def test_an_exported_policy_acts_alike_without_this_package(run_dir: Path, tmp_p
     policy = pixelcontrol.load(run_dir)
     for batch, action in zip(batches, torch.load(batches_file), strict=True):
         assert np.allclose(action.numpy(), policy(batch.numpy()), atol=1e-6)
-    assert "the planes of an image are red, green, blue; actions are in [-1, 1]" in policy.description()
+    assert "the planes of an image are the 3 that toy_reach gave in training; actions" in policy.description()
 
 
 def test_an_exported_policy_acts_alike_in_onnx_runtime(run_dir: Path, tmp_path: Path) -> None:
@@ -397,7 +399,9 @@ def untrained_run(name: str, run_dir: Path) -> Path:
     shapes = Shapes((3, size, size), action_dim=2, privileged_dim=2 if name == "privileged" else 0)
     agent = build_agent(config, shapes, torch.device("cpu"))
     run_dir.mkdir()
-    write_config(config, run_dir, choose_hardware(config), "own")
+    env = build_env(config, choose_hardware(config), 1, EVAL_STREAM)
+    write_config(config, run_dir, choose_hardware(config), env)
+    env.close()
     state = asdict(shapes) | {"counters": {"agent_step": 7}, "agent": agent.state_dict(), "env": {}}
     Checkpoints(run_dir).save(state, None)
     return run_dir

@@ -54,8 +54,8 @@ TINY: dict[str, Any] = {
 
 
 def tiny(**overrides: Any) -> Config:
-    seed = overrides.pop("seed", 1)
-    return resolve("toy_reach", seed=seed, **(TINY | overrides))
+    which = {name: overrides.pop(name) for name in overrides.keys() & {"agent", "seed"}}
+    return resolve("toy_reach", **{"seed": 1} | which, **(TINY | overrides))
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -493,7 +493,41 @@ def test_a_run_may_go_on_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture
     said = capsys.readouterr().err
     assert status == 0, said
     assert rows(tmp_path / "train.csv")[-1]["frame"] == "400"
-    assert "so far this run was on cpu in fp32; on cpu in bf16" in said
+    threads = f"(threads: {torch.get_num_threads()})"
+    assert f"so far this run was on cpu in fp32 {threads}; on cpu in bf16 {threads} it goes on" in said
+    # a resume need not be told again
+    assert main(["train", "--resume", str(tmp_path), "--frames", "600"]) == 0
+    loop = read_config(tmp_path).loop
+    assert (loop.frames, loop.precision, loop.workers, loop.device, loop.cuda_graph) == (
+        600,
+        "bf16",
+        2,
+        "cpu",
+        False,
+    )
+    assert rows(tmp_path / "train.csv")[-1]["frame"] == "600"
+
+
+def test_a_run_keeps_its_number_of_threads_unless_another_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sums depend on it. The environment variable is how sweeps, and people, ask."""
+    ours = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    try:
+        torch.set_num_threads(2)
+        train(tiny(frames=200, eval_episodes=0), tmp_path)
+        torch.set_num_threads(1)
+        train(tiny(frames=300, eval_episodes=0), tmp_path, resume=True)
+        assert torch.get_num_threads() == 2
+        assert "bit for bit" not in capsys.readouterr().err
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+        train(tiny(frames=400, eval_episodes=0), tmp_path, resume=True)
+        assert torch.get_num_threads() == 1
+        assert "was on cpu in fp32 (threads: 2); on cpu in fp32 (threads: 1) it" in capsys.readouterr().err
+    finally:
+        torch.set_num_threads(ours)
 
 
 def test_a_lengthened_run_equals_one_that_was_so_long_from_the_start(finished: Path, tmp_path: Path) -> None:
@@ -595,7 +629,8 @@ def test_a_run_may_begin_with_the_networks_of_another(finished: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        ({"hidden_dim": 8}, "whose networks \\(drqv2, preset paper\\) are not those of this run"),
+        ({"hidden_dim": 7}, r"have other settings, some of which matter: --hidden-dim 16, here 7$"),
+        ({"agent": "sac"}, r"are of drqv2, and this run's of sac$"),
         (
             {"image_size": (32,)},
             r"image_shape \(3, 24, 24\), and here it is \(3, 32, 32\); .* --image-size",
@@ -603,7 +638,7 @@ def test_a_run_may_begin_with_the_networks_of_another(finished: Path, tmp_path: 
     ],
 )
 def test_networks_of_another_kind_are_refused(
-    other: dict[str, int], named: str, finished: Path, tmp_path: Path
+    other: dict[str, Any], named: str, finished: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=named):
         train(tiny(start_from=str(finished), **other), tmp_path / "run")

@@ -1,7 +1,7 @@
 """CURL (arXiv:2004.04136): SAC on random crops, and an encoder that also learns to tell images apart.
 
-Everything but the crops and `update_contrast` is SAC's. With weight 0 and crops of the whole image, and SAC's
-settings, it *is* SAC. We follow the official code (MishaLaskin/curl).
+Everything but the crops and `update_contrast` is SAC's. With `contrast=False`, crops of the whole image and SAC's
+settings it *is* SAC. We follow the official code (MishaLaskin/curl).
 
 The worlds' images are larger than what the networks see: `image_size` (of the loop) 100, `crop_size` 84.
 """
@@ -48,7 +48,9 @@ class CURLSettings(SACSettings):
     trunk_tanh: bool = setting(False, "whether the trunks end in tanh", "CURL's code")
     crop_size: int = setting(84, "height and width that the networks see, pixels", "CURL, table 3", low=1)
     contrast: bool = setting(
-        True, "learn to tell images apart, too; without, and without crops, this is SAC", "CURL; its ablation"
+        True,
+        "learn to tell images apart, too; without, and without crops, this is SAC (with --trunk-tanh yes)",
+        "CURL; its ablation",
     )
 
 
@@ -147,7 +149,8 @@ class CURL:
         model = self.model
         encoder, trunk, similarity = rounded(model.encoder, model.critic.trunk, self.similarity)
         target_encoder, target_trunk = rounded(model.target_encoder, model.target_critic.trunk)
-        query = trunk(encoder(anchor))
+        with torch.set_grad_enabled(self.settings.contrast):  # else it is looked at and not learned from
+            query = trunk(encoder(anchor))
         with torch.no_grad():
             key = target_trunk(target_encoder(positive))
         logits = (query @ similarity(key).T).float()

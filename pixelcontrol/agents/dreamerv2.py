@@ -387,7 +387,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     # and 101 at once at the start: one that builds its variables, and a hundred more.
     "paper": {
         "image_size": (IMAGE_SIZE,),
-        "frame_stack": 1,
         "replay_capacity": 2_000_000,
         "seed_frames": 5_000,
         "catch_up_updates": 101,
@@ -400,7 +399,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "envs": 4,
         "workers": 1,
         "image_size": (IMAGE_SIZE,),
-        "frame_stack": 1,
         "action_repeat": 4,
         "replay_capacity": 100_000,
         "seed_frames": 4_000,

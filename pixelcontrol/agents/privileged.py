@@ -22,12 +22,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from pixelcontrol.agents.drqv2 import PRESETS as DRQV2_PRESETS
 from pixelcontrol.agents.drqv2 import DrQV2Settings, update_actor, update_critic
-from pixelcontrol.agents.quick import held
+from pixelcontrol.agents.quick import by_frame_length
 from pixelcontrol.augment import random_shift
 from pixelcontrol.distributions import noisy_action, saturated_share, uniform_action
 from pixelcontrol.machine import random_stream
@@ -49,8 +49,9 @@ from pixelcontrol.schedules import linear_schedule
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Observation, Transitions, Update
 
-# The student acts in one world of so many, for so many agent steps in a row, then in the next one. No episode of
-# the suite is a multiple of that long, so even in one world alone it comes to act in all parts of episodes.
+# The student acts in one world of so many, for so many agent steps in a row, then in the next one. In one world
+# alone it comes to act in all parts of an episode, unless the greatest common divisor of 4 * 170 and the episode's
+# agent steps is above 170.
 WORLDS_PER_STUDENT = 4
 STUDENT_TURN_STEPS = 170
 
@@ -151,8 +152,7 @@ class Privileged:
         self.encoder.show(observation.proprio)
         if agent_step < self.settings.exploration_steps:
             return uniform_action(worlds, self.action_dim, self.generator)
-        turn = agent_step // worlds // STUDENT_TURN_STEPS
-        students = (torch.arange(worlds, device=self.device) + turn) % WORLDS_PER_STUDENT == 0
+        students = student_worlds(agent_step, worlds, self.device)
         taught = self.actor(self.known(observation)).tanh()
         mean = torch.where(students[:, None], self.act_greedily(observation), taught)
         std = self.std(torch.full((), agent_step, device=self.device))
@@ -232,6 +232,12 @@ class Privileged:
         load_state(self._parts(), self.generator, state)
 
 
+def student_worlds(agent_step: int, worlds: int, device: torch.device) -> Bool[Tensor, " worlds"]:
+    """Return in which of `worlds` the student acts at an agent step, counted over all of them."""
+    turn = agent_step // worlds // STUDENT_TURN_STEPS
+    return (torch.arange(worlds, device=device) + turn) % WORLDS_PER_STUDENT == 0
+
+
 def _told(observation: Observation) -> Float32[Tensor, "batch known"]:
     """Return what the simulator and the body tell, in their own units."""
     return torch.cat([observation.privileged, observation.proprio], dim=1)
@@ -244,8 +250,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     | {
         "frames": 160_000,
         "batch_size": 256,
-        "update_every_agent_steps": held(1, 2),
+        "update_every_agent_steps": by_frame_length(1, 2),
         "learning_rate": 1e-3,
-        "stddev_duration": held(2_500, 5_000),
+        "stddev_duration": by_frame_length(2_500, 5_000),
     },
 }

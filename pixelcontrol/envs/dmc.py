@@ -17,7 +17,7 @@ import numpy as np
 
 from pixelcontrol.envs.render import gl
 from pixelcontrol.envs.tasks import Cameras, Task, channel_count
-from pixelcontrol.envs.user import write_numbers
+from pixelcontrol.envs.user import in_words, write_numbers
 
 if TYPE_CHECKING:
     from pixelcontrol.envs.render.opengl import OpenGLRenderer
@@ -184,6 +184,8 @@ class DmcWorld:
         from pixelcontrol.types import WorldSpec  # It brings torch, which a worker process does without.
 
         image_shape = (channel_count(self._camera, self._depth), *self._image_size)
+        cameras = self._camera if isinstance(self._camera, tuple) else (self._camera,)
+        distance = f", distance (255 at {self._depth:g} m)" if self._depth else ""
         return WorldSpec(
             action_dim=len(self._minimum),
             payload_shape=self.scene.payload_shape if self.scene else image_shape,
@@ -193,7 +195,11 @@ class DmcWorld:
             proprio_dim=sum(self._proprio_sizes.values()),
             privileged_dim=sum(self._privileged_sizes.values()),
             tells_success=self._is_achieved is not None,
-        )
+            about=in_words(
+                [f"camera {camera}" for camera in cameras], f"red, green, blue{distance}", self._proprio_sizes,
+                self._minimum, self._minimum + 2.0 * self._half_range,
+            ),
+        )  # fmt: skip
 
     def reset(self, seed: int) -> None:
         """See `pixelcontrol.types.World`."""

@@ -27,7 +27,7 @@ import gymnasium
 import numpy as np
 from PIL import Image
 
-from pixelcontrol.envs.user import write_numbers
+from pixelcontrol.envs.user import in_words, write_numbers
 
 if TYPE_CHECKING:
     from pixelcontrol.types import WorldSpec
@@ -70,7 +70,8 @@ class GymnasiumWorld:
             success: key of `info` that says whether the task is achieved, such as "is_success" or "success", at
                 every frame or at the last; an episode is a success if it once was so. Rates of success stand
                 beside returns then.
-            repeats: False for a real robot, or whatever else does not repeat an episode from its seed and actions.
+            repeats: False for a real robot: it does not repeat an episode from its seed and actions, and there is
+                one, so that no second one is opened beside it.
 
         Raises:
             ValueError: actions are not a flat box with finite bounds, or there are no such images, or no such
@@ -82,6 +83,7 @@ class GymnasiumWorld:
         seen = env.observation_space
         parts = seen.spaces if isinstance(seen, gymnasium.spaces.Dict) else {}
         images = (images,) if isinstance(images, str) else images
+        proprio = (proprio,) if isinstance(proprio, str) else proprio
         for name in images:
             if not _is_picture(part := _part(parts, "images", name)):
                 raise ValueError(f"images has {name!r}, which is {part}, but must be {_PICTURE}")
@@ -93,11 +95,21 @@ class GymnasiumWorld:
                 f"no images: observations are {'a Dict' if parts else seen}, where {_PICTURE} is wanted, and "
                 f'render_mode is {env.render_mode!r}; {shown}make the environment with render_mode="rgb_array"'
             )
+        self._pictures = [repr(name) for name in images] or ["what is observed"]
+        if not images and not self._observes_images:
+            # grey or in floats it may be meant to be seen
+            unseen = [
+                repr(name) for name in sorted(parts.keys() - set(proprio)) if len(parts[name].shape or ()) > 1
+            ]
+            unseen += [f"the observation, {seen}"] if len(seen.shape or ()) > 1 else []
+            self._pictures = [
+                "what render() shows" + (f" (and not of {', '.join(unseen)})" if unseen else "")
+            ]
         self._repeats = repeats
         self._success = success
         self._told = self.success = False
         self._proprio_sizes: dict[str, int] = {}
-        for name in (proprio,) if isinstance(proprio, str) else proprio:
+        for name in proprio:
             if not isinstance(part := _part(parts, "proprio", name), gymnasium.spaces.Box):
                 raise ValueError(f"proprio has {name!r}, which is {part}, but must be a Box")
             self._proprio_sizes[name] = gymnasium.spaces.flatdim(part)
@@ -133,7 +145,11 @@ class GymnasiumWorld:
             proprio_dim=sum(self._proprio_sizes.values()),
             privileged_dim=sum(self._privileged_sizes.values()),
             tells_success=self._success is not None,
-        )
+            about=in_words(
+                self._pictures, "red, green, blue", self._proprio_sizes,
+                self._low, self._low + 2.0 * self._half_range,
+            ),
+        )  # fmt: skip
 
     def reset(self, seed: int) -> None:
         """See `pixelcontrol.types.World`."""
@@ -207,9 +223,8 @@ class GymnasiumWorld:
 def _part(parts: Mapping[str, gymnasium.Space[Any]], argument: str, name: str) -> gymnasium.Space[Any]:
     """Return a part of a Dict of observations, which `argument` names."""
     if name not in parts:
-        raise ValueError(
-            f"{argument} has {name!r}, but observations have only {', '.join(parts) or 'no parts'}"
-        )
+        found = f"have only {', '.join(parts)}" if parts else "are no Dict"
+        raise ValueError(f"{argument} has {name!r}, but observations {found}")
     return parts[name]
 
 

@@ -72,37 +72,17 @@ def make_env(
         )
     try:
         spec = world.spec if privileged else replace(world.spec, privileged_dim=0)
-        draws = spec.payload_dtype == "uint8" and spec.payload_shape[1:] == image_size
         scene = world.scene if isinstance(world, DmcWorld) else None
-        if not (draws or scene) or spec.action_repeat != action_repeat:
-            raise ValueError(
-                f"{task.name}: its spec has payload_shape {spec.payload_shape!r}, payload_dtype "
-                f"{spec.payload_dtype!r} and action_repeat {spec.action_repeat}, but must have (channels, "
-                f"{image_size[0]}, {image_size[1]}), 'uint8' and {action_repeat}"
-            )
-        if spec.action_dim < 1:
-            raise ValueError(
-                f"{task.name}: its spec has action_dim {spec.action_dim}, but must have 1 or more"
-            )
-        if spec.proprio_dim and not isinstance(world, SensingWorld):
-            raise ValueError(
-                f"{task.name}: its spec has proprio_dim {spec.proprio_dim}, but it has no method `sense` "
-                "(see pixelcontrol.types.SensingWorld)"
-            )
-        if spec.privileged_dim and not isinstance(world, DisclosingWorld):
-            raise ValueError(
-                f"{task.name}: its spec has privileged_dim {spec.privileged_dim}, but it has no method `disclose` "
-                "(see pixelcontrol.types.DisclosingWorld)"
-            )
-        if spec.tells_success and not isinstance(world, JudgingWorld):
-            raise ValueError(
-                f"{task.name}: its spec has tells_success, but it has no attribute `success` "
-                "(see pixelcontrol.types.JudgingWorld)"
-            )
         if isinstance(world, DmcWorld) and (drawn_by := "warp" if scene else "opengl") != renderer:
             raise ValueError(
                 f"{task.name} draws with {drawn_by}, and --renderer is {renderer}: give it an argument "
                 f"`renderer`, for DmcWorld, or use --renderer {drawn_by}"
+            )
+        _check_spec(task.name, world, spec, image_size, action_repeat)
+        if num_worlds > 1 and not spec.repeats:
+            raise ValueError(
+                f"{task.name} does not repeat, as a robot of which there is one, and {num_worlds} were to be "
+                "opened at once: use --envs 1 --eval-episodes 0"
             )
         draw: Renderer
         if scene is not None:
@@ -136,3 +116,29 @@ def world_factory(
     if task.source == "toy":
         return partial(ToyWorld, image_size, action_repeat)
     return partial(make_dmc_world, task, renderer, image_size, action_repeat)
+
+
+def _check_spec(
+    name: str, world: World, spec: WorldSpec, image_size: tuple[int, int], action_repeat: int
+) -> None:
+    """Refuse a world whose spec is not as asked for, or promises what it cannot do."""
+    draws = spec.payload_dtype == "uint8" and spec.payload_shape[1:] == image_size
+    scene = isinstance(world, DmcWorld) and world.scene is not None
+    if not (draws or scene) or spec.action_repeat != action_repeat:
+        raise ValueError(
+            f"{name}: its spec has payload_shape {spec.payload_shape!r}, payload_dtype "
+            f"{spec.payload_dtype!r} and action_repeat {spec.action_repeat}, but must have (channels, "
+            f"{image_size[0]}, {image_size[1]}), 'uint8' and {action_repeat}"
+        )
+    if spec.action_dim < 1:
+        raise ValueError(f"{name}: its spec has action_dim {spec.action_dim}, but must have 1 or more")
+    for promise, protocol, missing in (
+        ("proprio_dim", SensingWorld, "method `sense`"),
+        ("privileged_dim", DisclosingWorld, "method `disclose`"),
+        ("tells_success", JudgingWorld, "attribute `success`"),
+    ):
+        if (promised := getattr(spec, promise)) and not isinstance(world, protocol):
+            raise ValueError(
+                f"{name}: its spec has {promise} {promised}, but it has no {missing} "
+                f"(see pixelcontrol.types.{protocol.__name__})"
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,3 +83,23 @@ def write_numbers(observation: Mapping[str, Any], sizes: Mapping[str, int], out:
             )
         out[start : start + size] = numbers
         start += size
+
+
+def in_words(
+    pictures: Sequence[str], planes: str, proprio: Mapping[str, int], low: np.ndarray, high: np.ndarray
+) -> str:
+    """Say what a world's images, proprioception and actions are.
+
+    Args:
+        pictures: what its images show, one behind another along the channels.
+        planes: that each of them has.
+        proprio: how many numbers each of its parts has, in their order.
+        low, high: what actions of -1 and 1 stand for, (action_dim,).
+    """
+    parts = ", ".join(f"{name} ({size})" for name, size in proprio.items())
+    told = f"; proprio is {parts}, in this order" if parts else ""
+    bounds = [",".join(f"{number:g}" for number in np.atleast_1d(bound)) for bound in (low, high)]
+    return (
+        f"the planes of an image are {planes} of {', then of '.join(pictures)}{told}; actions are in [-1, 1], for "
+        f"controls from {bounds[0]} to {bounds[1]}"
+    )

@@ -8,9 +8,10 @@ lives through.
 Unusual: a mid-episode state is the actions so far. Worlds repeat an episode exactly, so no simulator need be able
 to save itself; but to continue a very long episode takes as long as to simulate it.
 
-A worker that dies, hangs or raises is replaced, and its worlds begin new episodes. The loop sees this as a row
-that is `first` although the row before was not `last`: the episode before is cut off, which is neither a true end
-nor a time limit, and no transition may lead across.
+A worker that dies, hangs or raises is replaced, and its worlds begin new episodes; but what raises before there
+was one agent step would do so again, and ends the run. The loop sees a replacement as a row that is `first` though
+the row before was not `last`: the episode before is cut off, which is neither a true end nor a time limit, and no
+transition may lead across.
 """
 
 from __future__ import annotations
@@ -48,8 +49,17 @@ STEP_TIMEOUT = 60.0
 HURRIED_TIMEOUT = 10.0
 """Seconds that a worker may still take for an agent step once the run was asked to stop."""
 
+CLOSE_TIMEOUT = 2.0
+"""Seconds in which a worker must have closed its worlds."""
+
+REAL_TIMEOUT = 60.0
+"""Instead of the last two where worlds do not repeat: a robot may have to be brought to rest."""
+
 TICK_SECONDS = 1.0
 """How often a wait for a worker looks whether it has become a hurry."""
+
+RAISED = "raised"
+"""How a fault begins, in words, that is an exception of a world's own."""
 
 MAX_FAULTS = 3
 """Faults of one worker, with no episode finished in between, that are mended; the next one ends the run."""
@@ -140,6 +150,7 @@ class VectorEnv:
         # a person may have to put a real robot back on its feet
         self._patience = STEP_TIMEOUT if spec.repeats else math.inf
         self._hurried = False
+        self._stepped = False
         self._seed = seed
         self._stream = stream
         self._make_world = make_world
@@ -227,6 +238,7 @@ class VectorEnv:
             )
         self._commit()
         first = rows.command == BEGIN
+        self._stepped |= not first.all()
         return TimeStep(
             image=self.renderer.images(rows.payload),
             action=np.where(first[:, None], np.float32(0.0), rows.action),
@@ -331,7 +343,7 @@ class VectorEnv:
     def _host(self, share: range, in_process: bool) -> _Worker | _Here:
         if in_process:
             return _Here(self._make_world, share, self._rows)
-        return _Worker(self._make_world, share, self._blocks, self._layout)
+        return _Worker(self._make_world, share, self._blocks, self._layout, repeats=self.spec.repeats)
 
     def _begin(self, i: int) -> None:
         self._episode[i] += 1
@@ -366,6 +378,10 @@ class VectorEnv:
             where = " and ".join(self._where(i) for i in busy) or f"worlds {share.start} to {share.stop - 1}"
             if self._hurried:
                 raise WorkerError(f"worker {k} failed as the run was to stop, at {where}: {fault}")
+            if not self._stepped and fault.startswith(RAISED):
+                raise WorkerError(
+                    f"a mistake of the world, which could not make one agent step: {where} {fault}"
+                )
             if self._faults_in_a_row[k] == MAX_FAULTS:
                 raise WorkerError(
                     f"worker {k} failed {MAX_FAULTS + 1} times, the last time at {where}: {fault}"
@@ -410,7 +426,10 @@ class _Worker:
         share: range,
         blocks: Mapping[str, Any],
         layout: Mapping[str, tuple[str, tuple[int, ...]]],
+        *,
+        repeats: bool,
     ) -> None:
+        self._hurried_timeout = HURRIED_TIMEOUT if repeats else REAL_TIMEOUT
         self._connection, child = _spawn.Pipe()
         self._process = _spawn.Process(
             target=serve,
@@ -423,7 +442,8 @@ class _Worker:
         self._hurried = math.inf
         child.close()  # The worker's copy is the only one: its death closes the pipe.
         # At exit multiprocessing would wait for ever for a worker that nobody ended: workers ignore its SIGTERM.
-        self._finalize = Finalize(self, _end, (self._connection, self._process), exitpriority=0)
+        ending = (self._connection, self._process, CLOSE_TIMEOUT if repeats else REAL_TIMEOUT)
+        self._finalize = Finalize(self, _end, ending, exitpriority=0)
 
     def send(self, order: bytes) -> None:
         """Give an order; a worker that is gone is noticed by `answer`."""
@@ -434,14 +454,14 @@ class _Worker:
             return
 
     def hurry(self) -> None:
-        """From now on wait no longer than `HURRIED_TIMEOUT` for answers."""
+        """From now on wait no longer than `HURRIED_TIMEOUT` for answers, or `REAL_TIMEOUT`."""
         self._hurried = time.monotonic()
 
     def answer(self, timeout: float) -> str | None:
         """Wait until `timeout` seconds after the last order; None if it was carried out, else what happened."""
         late = self._ordered + timeout
         while not self._connection.poll(min(TICK_SECONDS, max(0.0, late - time.monotonic()))):
-            late = min(late, max(self._ordered, self._hurried) + HURRIED_TIMEOUT)
+            late = min(late, max(self._ordered, self._hurried) + self._hurried_timeout)
             if time.monotonic() >= late:
                 return f"did not answer within {late - self._ordered:.3g} s"
         try:
@@ -449,7 +469,7 @@ class _Worker:
         except (EOFError, ConnectionResetError):
             self._process.join()
             return f"died with exit code {self._process.exitcode}"
-        return None if answer == READY else f"raised\n{answer.decode()}"
+        return None if answer == READY else f"{RAISED}\n{answer.decode()}"
 
     def dismiss(self) -> None:
         """Let an idle worker close its worlds and end."""
@@ -460,10 +480,10 @@ class _Worker:
         self._finalize()
 
 
-def _end(connection: Connection, process: BaseProcess) -> None:
-    """Let a worker close its worlds and end; kill it if it does not within two seconds."""
+def _end(connection: Connection, process: BaseProcess, timeout: float) -> None:
+    """Let a worker close its worlds and end; kill it if it does not within `timeout` seconds."""
     connection.close()
-    process.join(timeout=2.0)
+    process.join(timeout)
     process.kill()
     process.join()
     process.close()

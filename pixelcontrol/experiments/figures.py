@@ -183,11 +183,12 @@ def agent_colours(agents: Iterable[str]) -> dict[str, str]:
     return colours | {agent: _SPARE_COLOURS[i % len(_SPARE_COLOURS)] for i, agent in enumerate(others)}
 
 
-def cited(curves: Sequence[Curve], last_frame: int) -> dict[str, list[Published]]:
+def cited(curves: Sequence[Curve]) -> dict[str, list[Published]]:
     """The published rows to draw beside the curves of one task, by agent: of the agents shown and of DrQ-v2.
 
-    Only rows up to the last frame shown; against hours that may still lie far to the right.
+    Only rows up to the last frame of the longest run; against hours that may still lie far to the right.
     """
+    last_frame = max(int(run.frame[-1]) for curve in curves for run in curve.runs)
     rows: dict[str, list[Published]] = {}
     for row in load_published():
         if (
@@ -215,7 +216,7 @@ def _write_curves(runs: Sequence[Run], axis: Axis, stem: Path) -> list[Path]:
     for task, axes in zip(tasks, panels, strict=True):
         shown = [curve for curve in curves if curve.task == task]
         _draw_curves(axes, shown, axis, colours)
-        published_rows = cited(shown, max(int(run.frame[-1]) for curve in shown for run in curve.runs))
+        published_rows = cited(shown)
         published |= bool(published_rows)
         for agent, rows in published_rows.items():
             _draw_published(axes, rows, axis, colours[agent])

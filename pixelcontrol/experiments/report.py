@@ -127,7 +127,7 @@ def _chart(
     cite: bool = True,
 ) -> dict[str, Any]:
     """One chart; with `seeds` single ones are drawn too, with `cite` what was published."""
-    published = cited(curves, max(int(curve.frame[-1]) for curve in curves)) if cite else {}
+    published = cited(curves) if cite else {}
     return {
         "title": title,
         "unit": unit,

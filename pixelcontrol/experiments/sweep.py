@@ -25,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -144,11 +144,10 @@ def plan(
     """
     # sorted, so that the same sweep is known again however its settings were ordered
     settings = tuple(word for name in sorted(overrides) for word in (flag(name), spell(overrides[name])))
-    words: dict[tuple[str, str], str] = {}  # "drqv2" and "drqv2:paper" are one
-    for word in agents:
-        words.setdefault(split_agent(word), word)
+    chosen = dict.fromkeys(split_agent(word) for word in agents)  # "drqv2" and "drqv2:paper" are one
     jobs = []
-    for seed, task, ((agent, preset), word) in product(seeds, tasks, words.items()):
+    for seed, task, (agent, preset) in product(seeds, tasks, chosen):
+        word = agent if preset == "paper" else f"{agent}-{preset}"
         config = resolve(task, agent, preset, seed, **overrides)
         loop = config.loop
         channels = channel_count(loop.camera or find_task(task).camera, loop.depth)
@@ -181,10 +180,17 @@ def state(job: Job) -> State:
     if not note.exists():
         raise ValueError(f"{job.directory} was not made by a sweep; choose another --out or move it away")
     stored = read_json(note)
-    if stored["command"] != job.command():
+    if stored["command"][:-1] != job.command()[:-1]:  # but for where it lies: it may be moved
+        before, now = (set(pairwise(command)) for command in (stored["command"], job.command()))
+        was, be = (
+            ", ".join(
+                " ".join(pair) for pair in sorted(some) if pair[0].startswith("--") and pair[0] != "--out"
+            )
+            for some in (before - now, now - before)
+        )
         raise ValueError(
-            f"{job.directory} was started as {' '.join(stored['command'])!r}, not as "
-            f"{' '.join(job.command())!r}; choose another --out"
+            f"{job.directory} was started with {was or 'less'}, and now there is {be or 'less'}; give the same, "
+            "or choose another --out"
         )
     if stored["finished"]:
         return "finished"
@@ -229,7 +235,8 @@ def describe(jobs: Sequence[Job], parallel: int | None) -> str:
     lines = [f"{len(jobs)} runs: " + ", ".join(f"{n} {name}" for name, n in sorted(states.items()))]
     lines += [f"  {job}  {short_count(job.frames)} frames  {state(job)}" for job in jobs]
     if left:
-        hours = sum(_expected_hours(job, jobs) for job in left)
+        on_cpu = parallel is not None and not torch.cuda.is_available()
+        hours = sum(_expected_hours(job, jobs, on_cpu) for job in left)
         memory = max(job.memory_bytes for job in left) / 1e9
         time_together = memory_together = ""
         if parallel is not None:
@@ -238,17 +245,19 @@ def describe(jobs: Sequence[Job], parallel: int | None) -> str:
             memory_together = f", {parallel * memory:.1f} GB with {parallel} at a time"
         lines += [
             f"{hours:.1f} device hours{time_together}, at the speed that this sweep has shown or, for agents that "
-            "have not run, the paper's on one V100 (a CPU core: a tenth)",
+            f"have not run, {'a tenth of ' if on_cpu else ''}the paper's on one V100 (the preset quick: more)",
             f"{memory:.1f} GB for the largest run{memory_together}",
         ]
     return "\n".join(lines)
 
 
-def _expected_hours(job: Job, jobs: Sequence[Job]) -> float:
+def _expected_hours(job: Job, jobs: Sequence[Job], on_cpu: bool) -> float:
     mine = [progress(other)["frames_per_second"] for other in jobs if other.agent == job.agent]
     measured = [speed for speed in mine if speed > 0]
     # The paper gives none for SAC; CURL is SAC with one more step.
     published = PAPER_FRAMES_PER_SECOND.get(job.agent, PAPER_FRAMES_PER_SECOND["curl"])
+    if on_cpu and job.preset != "quick":
+        published /= 10
     speed = sum(measured) / len(measured) if measured else published
     return (job.frames - progress(job)["frame"]) / speed / 3600
 
@@ -374,7 +383,9 @@ class RayCluster:
         try:
             import ray
         except ModuleNotFoundError as error:
-            raise ValueError("--ray needs Ray; install it with: pip install -e '.[ray]'") from error
+            raise ValueError(
+                "--ray needs Ray; install it with: pip install -c constraints.txt -e '.[ray]'"
+            ) from error
         ray.init(
             address=None if address == "local" else address, log_to_driver=False, include_dashboard=False
         )
@@ -385,7 +396,7 @@ class RayCluster:
 
     def start(self, job: Job, command: Sequence[str]) -> Any:
         """Hand the run to Ray, which queues it."""
-        return self.task.remote(list(command), str((job.directory / "output.log").absolute()), self.threads)
+        return self.task.remote(list(command), str(job.directory / "output.log"), self.threads)
 
     def exit_status(self, handle: Any) -> int | None:
         """The process's, or -1 when the machine or Ray's worker on it was lost."""
@@ -451,6 +462,8 @@ def sweep(
             time do not fit into memory.
         Interrupted: a signal came.
     """
+    if ray:  # its workers have a folder of their own
+        out = out.absolute()
     jobs = plan(parse_tasks(tasks), agents, parse_seeds(seeds), out, overrides)
     device = str(overrides.get("device", "auto"))
     if not ray:  # whose machines are others than this

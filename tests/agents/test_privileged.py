@@ -14,9 +14,9 @@ from pixelcontrol.agents import privileged
 from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings, update_actor, update_critic
 from pixelcontrol.agents.privileged import (
     STUDENT_TURN_STEPS,
-    WORLDS_PER_STUDENT,
     Privileged,
     PrivilegedSettings,
+    student_worlds,
 )
 from pixelcontrol.networks import ema_update
 from pixelcontrol.types import Agent, Observation, Transitions
@@ -253,11 +253,12 @@ def test_noise_is_added_to_the_actions_of_both():
     assert apart.max() < 1
 
 
-def test_in_one_world_alone_the_student_comes_to_act_in_all_parts_of_an_episode():
-    """Of 500 agent steps, and a row for its start."""
-    rows = np.arange(40 * STUDENT_TURN_STEPS)
-    acts = rows // STUDENT_TURN_STEPS % WORLDS_PER_STUDENT == 0
-    assert set(rows[acts] % 501) == set(range(501))
+@pytest.mark.parametrize("episode", [250, 500, 1000])
+def test_in_one_world_alone_the_student_comes_to_act_in_all_parts_of_an_episode(episode):
+    """Agent steps are counted without the rows at the start of episodes."""
+    acts = [step for step in range(200 * STUDENT_TURN_STEPS) if student_worlds(step, 1, CPU).item()]
+    assert {step % episode for step in acts} == set(range(episode))
+    assert len(acts) == 50 * STUDENT_TURN_STEPS
 
 
 def test_one_world_alone_has_both_act_in_it():

@@ -176,7 +176,7 @@ def test_what_senses_more_or_less_than_its_space_says_is_refused():
 def test_what_cannot_be_sensed_is_refused(env, proprio):
     words = (
         rf"proprio has '{proprio}', "
-        r"(but observations have only (arm, mode|no parts)|which is Discrete\(3\), but must be a Box)"
+        r"(but observations (have only arm, mode|are no Dict)|which is Discrete\(3\), but must be a Box)"
     )
     with pytest.raises(ValueError, match=words):
         GymnasiumWorld(env, (16, 16), proprio=proprio)
@@ -196,6 +196,12 @@ class Cameras(Blind):
         return super().sense() | {"front": front, "wrist": np.full((3, 10, 10), 9, np.uint8), "speed": 7.0}
 
 
+class Shown(Cameras):
+    """Whose pictures nobody asked for."""
+
+    render_mode = "rgb_array"
+
+
 def test_several_parts_lie_behind_one_another():
     world = GymnasiumWorld(Cameras(), (10, 10), images="front", proprio=("speed", "arm"))
     assert world.spec.proprio_dim == 5
@@ -203,6 +209,33 @@ def test_several_parts_lie_behind_one_another():
     out = np.zeros(5, np.float32)
     world.sense(out)
     np.testing.assert_array_equal(out, np.float32([7.0, *world._env.arm.flatten()]))
+
+
+@pytest.mark.parametrize(
+    ("world", "words"),
+    [
+        (
+            lambda: GymnasiumWorld(Cameras(), images=("wrist", "front"), proprio=("speed", "arm")),
+            "red, green, blue of 'wrist', then of 'front'; proprio is speed (1), arm (4), in this order; actions ",
+        ),
+        (
+            lambda: GymnasiumWorld(Blind(), proprio="arm"),
+            "of what render() shows; proprio is arm (4), in this order",
+        ),
+        (
+            lambda: GymnasiumWorld(Shown()),
+            "of what render() shows (and not of 'arm', 'front', 'wrist'); actions are in",
+        ),
+    ],
+)
+def test_what_is_seen_is_said(world, words):
+    about = world().spec.about
+    assert words in about
+    assert about.endswith("actions are in [-1, 1], for controls from -1 to 1")
+    assert GymnasiumWorld(Slider()).spec.about == (
+        "the planes of an image are red, green, blue of what is observed; actions are in [-1, 1], for controls "
+        "from -2 to 6"
+    )
 
 
 def disclosed(world):

@@ -232,6 +232,13 @@ def test_a_real_robot_is_not_made_to_repeat_its_moves():
         one.close()
 
 
+def test_there_is_one_of_a_real_robot():
+    with pytest.raises(
+        ValueError, match=r"does not repeat, as a robot of which there is one, .* use --envs 1"
+    ):
+        make("my_robot:make_real_robot", 2, image_size=(20, 30), action_repeat=1)
+
+
 def test_a_world_that_discloses_nothing_though_its_spec_promises_it_is_named():
     words = "sensing:SecretiveWorld: its spec has privileged_dim 4, but it has no method `disclose`"
     with pytest.raises(ValueError, match=words):
@@ -247,7 +254,7 @@ def test_a_world_that_discloses_nothing_though_its_spec_promises_it_is_named():
             "sensing:PromisingWorld",
             "sensing:PromisingWorld: its spec has proprio_dim 2, .* no method `sense`",
         ),
-        ("sensing:make_world_without_a_judge", "its spec has tells_success, .* no attribute `success`"),
+        ("sensing:make_world_without_a_judge", "its spec has tells_success True, .* no attribute `success`"),
         (
             "my_robot:make_world_without_arguments",
             "called with image_size and action_repeat, but got",

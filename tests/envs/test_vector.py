@@ -369,6 +369,32 @@ def test_a_world_that_does_not_repeat_itself_may_take_its_time(monkeypatch):
     assert env.faults == 0
 
 
+class Arm(ScriptedWorld):
+    """Parks before it is done."""
+
+    parked = None
+
+    def close(self):
+        time.sleep(1.0)
+        Path(self.parked).touch()
+
+
+def park(file):
+    world = Arm()
+    world.parked = file
+    return world
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_a_robot_has_the_time_to_park(repeats, tmp_path, monkeypatch):
+    monkeypatch.setattr(vector, "CLOSE_TIMEOUT", 0.1)
+    file = tmp_path / "parked"
+    env = scripted(num_workers=1, make_world=partial(park, str(file)), repeats=repeats)
+    env.reset()
+    env.close()
+    assert file.exists() != repeats
+
+
 @pytest.mark.parametrize(
     ("control", "words"),
     [
@@ -404,6 +430,7 @@ def test_a_failed_worker_is_named_and_replaced_and_its_episode_discarded(control
 def test_a_state_after_a_fault_continues_exactly():
     env, other = scripted(num_workers=1), scripted(num_workers=1)
     env.reset()
+    step(env, 0.0)
     step(env, RAISE)
     step(env, 0.7)
     other.load_state(env.state())
@@ -414,6 +441,7 @@ def test_a_state_after_a_fault_continues_exactly():
 def test_repeated_failure_ends_with_the_original_traceback():
     env = scripted(num_workers=1)
     env.reset()
+    step(env, 0.0)
     for fault in range(MAX_FAULTS):
         assert step(env, RAISE).first.all()
         assert env.faults == fault + 1
@@ -421,9 +449,20 @@ def test_repeated_failure_ends_with_the_original_traceback():
         step(env, RAISE)
 
 
+def test_what_a_world_raises_in_its_first_agent_step_is_final():
+    env = scripted(num_worlds=2, num_workers=1)
+    env.reset()
+    with pytest.raises(
+        WorkerError, match=r"(?s)could not make one agent step: world 1 .*ArithmeticError: the w"
+    ):
+        step(env, 0.0, RAISE)
+    assert env.faults == 0
+
+
 def test_an_episode_finished_in_between_forgives_failures():
     env = scripted(num_workers=1)
     env.reset()
+    step(env, 0.0)
     for _ in range(MAX_FAULTS + 2):
         step(env, RAISE)
         step(env, END)

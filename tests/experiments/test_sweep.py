@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from pixelcontrol.errors import Interrupted
 from pixelcontrol.experiments.runs import read_runs
@@ -139,14 +140,18 @@ def test_as_many_runs_as_fit(tmp_path, monkeypatch):
         assert choose_parallel(jobs, "cpu") == number
 
 
-def test_a_dry_run_says_what_it_would_cost_and_starts_nothing(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("gpu", "hours"), [(True, "5.6 device hours, 2.8 with"), (False, "55.6 device hours, 27.8 w")]
+)
+def test_a_dry_run_says_what_it_would_cost_and_starts_nothing(gpu, hours, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     out = tmp_path / "out"
     status = sweep(["cheetah_run"], ["drqv2"], "0-1", out, {"frames": 960_000}, parallel=2, dry_run=True)
     said = capsys.readouterr().out
     assert status == 0
     assert "2 runs: 2 new" in said
-    # 2 * 960,000 frames / 96 frames/s = 20,000 s.
-    assert "5.6 device hours, 2.8 with 2 at a time" in said
+    # 2 * 960,000 frames / 96 frames/s = 20,000 s; a CPU core takes ten times as long
+    assert hours in said
     assert "13.4 GB for the largest run, 26.8 GB with 2 at a time" in said
     assert not out.exists()
 
@@ -207,10 +212,23 @@ def test_a_mistake_in_the_arguments_is_not_repeated(tmp_path):
     assert (jobs[0].directory / "output.log").read_text() == "no such thing\n"
 
 
+def test_a_sweep_that_was_moved_goes_on(tmp_path):
+    run_fake(four_runs(tmp_path / "here"))
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert {state(job) for job in four_runs(tmp_path / "there")} == {"finished"}
+
+
+def test_a_preset_that_is_the_default_names_no_other_run(tmp_path):
+    plans = [plan(["toy_reach"], [word], [0], tmp_path, {}) for word in ("drqv2", "drqv2:paper")]
+    assert plans[0] == plans[1]
+
+
 def test_other_settings_need_another_directory(tmp_path):
     run_fake(four_runs(tmp_path)[:1])
     (job,) = plan(["toy_reach"], ["drqv2"], [0], tmp_path, {"frames": 2000})
-    with pytest.raises(ValueError, match="choose another --out"):
+    with pytest.raises(
+        ValueError, match="was started with --frames 1000, and now there is --frames 2000; give the"
+    ):
         run_fake([job])
 
 
@@ -297,5 +315,5 @@ def test_four_runs_on_ray_with_one_killed_in_the_middle(tmp_path, undisturbed):
 
 def test_without_ray_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match=r"pip install -e '\.\[ray\]'"):
+    with pytest.raises(ValueError, match=r"pip install -c constraints\.txt -e '\.\[ray\]'"):
         RayCluster("local", cpus=1, gpus=0)

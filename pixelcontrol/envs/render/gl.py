@@ -15,6 +15,7 @@ import sys
 from pixelcontrol.errors import RunError
 
 _PLATFORMS = ("egl", "osmesa")
+_PATIENCE_SECONDS = 120.0
 _REMEDY = "apt-get install -y --no-install-recommends libegl1 libgl1"
 _PROBE = """
 import mujoco
@@ -76,9 +77,16 @@ def choose_opengl() -> str:
 def _try_platform(platform: str) -> tuple[bool, str]:
     """Open a context in a child process; return whether it works, and what draws or what went wrong."""
     environment = os.environ | {"MUJOCO_GL": platform, "PYOPENGL_PLATFORM": platform}
-    result = subprocess.run(
-        [sys.executable, "-c", _PROBE], env=environment, capture_output=True, text=True, timeout=120
-    )
+    try:
+        result = subprocess.run(
+            [sys.executable, "-c", _PROBE],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"did not answer in {_PATIENCE_SECONDS:g} s"
     if result.returncode == 0:
         return True, result.stdout.strip()
     lines = result.stderr.strip().splitlines()

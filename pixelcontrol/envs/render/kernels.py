@@ -439,12 +439,12 @@ def place(
         half = wp.vec3(x[0], y[0], 0.0)
     elif shape.kind == MESH:
         mesh = data / 2  # MuJoCo numbers each mesh twice: itself and its convex hull
-        shape.mesh = meshes[mesh]
+        shape.data = meshes[mesh]
         coat.normals = 3 * mesh_start[mesh]
         centre = mesh_box[mesh, 0]
         half = mesh_box[mesh, 1]
     elif shape.kind == FIELD:
-        shape.mesh = wp.uint64(data)
+        shape.data = wp.uint64(data)
         centre = wp.vec3(0.0, 0.0, 0.5 * shape.size[2])
         half = wp.vec3(shape.size[0], shape.size[1], 0.5 * shape.size[2])
     stage.shapes[world, geom] = shape
@@ -537,9 +537,25 @@ def find(
 @wp.func
 def sample_offset(sample: int) -> wp.vec2:
     """Where in a pixel, from its middle, the rasteriser takes its four samples."""
-    x = float(sample) * 0.25 - 0.375
-    y = float((2 * sample + 1 - sample / 2 + 4) % 4) * 0.25 - 0.375
-    return wp.vec2(x, y)
+    return wp.vec2(float(sample) * 0.25 - 0.375, wp.vec4(-0.125, 0.375, -0.375, 0.125)[sample])
+
+
+@wp.func
+def sample_weight(stage: Stage, world: World, seen: wp.vec4i, samples: int, sample: int) -> float:
+    """The part of a pixel's colour that a sample gives; 0 where one before it stands for it.
+
+    A plane, and what is behind everything, look the same from all samples.
+    """
+    code = seen[sample]
+    weight = 1.0 / float(samples)
+    if code == 0 or (code % 8 == 0 and stage.shapes[world.index, code % MIRROR_CODE / 8 - 1].kind == PLANE):
+        for other in range(samples):
+            if seen[other] == code:
+                if other < sample:
+                    return 0.0
+                if other > sample:
+                    weight = weight + 0.25
+    return weight
 
 
 @wp.kernel
@@ -588,14 +604,7 @@ def shade(
     total = wp.vec3(0.0, 0.0, 0.0)
     for sample in range(samples):
         code = seen[sample]
-        weight = 1.0 / float(samples)
-        # A plane, and what is behind everything, look the same from all samples.
-        if code == 0 or (code % 8 == 0 and stage.shapes[index, code % MIRROR_CODE / 8 - 1].kind == PLANE):
-            for other in range(samples):
-                if other > sample and seen[other] == code:
-                    weight = weight + 0.25
-                elif other < sample and seen[other] == code:
-                    weight = -4.0  # counted already
+        weight = sample_weight(stage, world, seen, samples, sample)
         if weight > 0.0:
             beam = Beam()
             beam.at = middle

@@ -180,16 +180,14 @@ def facet_of(patch: Patch) -> Facet:
     first = wp.vec2(u0, v0)
     second = wp.vec2(u1, v0)
     third = wp.vec2(u0, v1)
-    if patch.kind == SPHERE and v1 > 0.499 * wp.pi:
-        third = wp.vec2(u0, v1)  # the pole
-    elif patch.kind == DISK and v0 == 0.0:
+    pole = patch.kind == SPHERE and v1 > 0.499 * wp.pi  # whose cells are triangles
+    if patch.kind == DISK and v0 == 0.0:
         second = wp.vec2(u1, v1)  # the first is the middle
-        third = wp.vec2(u0, v1)
-    elif patch.kind == SPHERE and patch.sign < 0.0:
+    elif patch.kind == SPHERE and patch.sign < 0.0 and not pole:
         third = wp.vec2(u1, v1)
         if b > a:
             second = wp.vec2(u0, v1)
-    elif a + b > 1.0:
+    elif a + b > 1.0 and not pole:
         first = wp.vec2(u1, v1)
     facet = Facet()
     facet.corners = wp.matrix_from_rows(

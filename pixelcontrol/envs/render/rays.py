@@ -45,7 +45,7 @@ class Shape:
     size: wp.vec3
     rotation: wp.mat33
     half: wp.vec2  # of a plane's grid
-    mesh: wp.uint64  # which mesh, or which height field
+    data: wp.uint64  # which mesh, or which height field
 
 
 @wp.struct
@@ -67,7 +67,7 @@ class Stage:
     )  # world, view, geom: the geom's rectangle there: least and greatest corner
     starts: wp.array3d(dtype=wp.vec3)  # likewise: the view's point in the geom's frame
     fields: wp.array(dtype=Field)
-    rows: wp.array2d(dtype=wp.float32)  # world, as `Scene.pack` writes them; for the heights
+    payload: wp.array2d(dtype=wp.float32)  # world, its row as `Scene.pack` writes it; for the heights
 
 
 @wp.struct
@@ -167,7 +167,7 @@ def within_box(start: wp.vec3, ray: wp.vec3, low: wp.vec3, high: wp.vec3) -> wp.
 @wp.func
 def height_at(stage: Stage, world: World, field: Field, row: int, column: int) -> float:
     """One height, in metres."""
-    return stage.rows[world.index, field.start + row * field.columns + column]
+    return stage.payload[world.index, field.start + row * field.columns + column]
 
 
 @wp.func
@@ -178,7 +178,7 @@ def ray_field(stage: Stage, world: World, shape: Shape, start: wp.vec3, ray: wp.
     """
     hit = Hit()
     hit.distance = FAR
-    field = stage.fields[int(shape.mesh)]
+    field = stage.fields[int(shape.data)]
     size = shape.size
     stretch = within_box(start, ray, wp.vec3(-size[0], -size[1], 0.0), size)
     # In units of cells, counted from the first corner.
@@ -232,7 +232,7 @@ def ray_field(stage: Stage, world: World, shape: Shape, start: wp.vec3, ray: wp.
 @wp.func
 def field_triangle(stage: Stage, world: World, shape: Shape, part: int) -> wp.mat33:
     """The corners of a triangle of a height field, as rows, in the geom's frame."""
-    field = stage.fields[int(shape.mesh)]
+    field = stage.fields[int(shape.data)]
     row = part / 2 / field.columns
     column = part / 2 % field.columns
     cell = wp.vec2(
@@ -254,9 +254,9 @@ def mesh_triangle(shape: Shape, part: int) -> wp.mat33:
     """The corners of a triangle of a mesh, as rows, in the geom's frame."""
     first = 3 * part
     return wp.matrix_from_rows(
-        wp.mesh_get_point(shape.mesh, first),
-        wp.mesh_get_point(shape.mesh, first + 1),
-        wp.mesh_get_point(shape.mesh, first + 2),
+        wp.mesh_get_point(shape.data, first),
+        wp.mesh_get_point(shape.data, first + 1),
+        wp.mesh_get_point(shape.data, first + 2),
     )
 
 
@@ -293,7 +293,7 @@ def ray_shape(shape: Shape, start: wp.vec3, ray: wp.vec3) -> Hit:
         hit.distance = distance
         hit.part = side
     elif shape.kind == MESH:
-        query = wp.mesh_query_ray(shape.mesh, start, ray, FAR)
+        query = wp.mesh_query_ray(shape.data, start, ray, FAR)
         if query.result:
             hit.distance = query.t
             hit.part = query.face

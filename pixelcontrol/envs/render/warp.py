@@ -96,7 +96,7 @@ class WarpRenderer:
     def _draw(self, pictures: Tensor) -> None:
         """Launch the kernels on the rows."""
         _, height, width = self.image_shape
-        rows = self._stage.rows
+        rows = self._stage.payload
 
         def launch(kernel: Any, size: tuple[int, ...], *inputs: Any) -> None:
             wp.launch(kernel, dim=size, inputs=inputs, device=rows.device)
@@ -185,7 +185,7 @@ class WarpRenderer:
         self._stage = rays.Stage()
         rows, columns, start = scene.fields.T
         self._stage.fields = _struct_array(rays.Field, rows=rows, columns=columns, start=start)
-        self._stage.rows = wp.from_torch(self._rows)
+        self._stage.payload = wp.from_torch(self._rows)
         self._stage.shapes = wp.zeros((worlds, geoms), dtype=rays.Shape)
         self._stage.bounds = wp.zeros((worlds, views, geoms), dtype=wp.vec4)
         self._stage.starts = wp.zeros((worlds, views, geoms), dtype=wp.vec3)

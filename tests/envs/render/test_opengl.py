@@ -56,6 +56,12 @@ def test_no_platform_is_one_error_with_its_remedy(monkeypatch):
         gl.choose_opengl()
 
 
+def test_a_platform_that_hangs_says_so(monkeypatch):
+    monkeypatch.setattr(gl, "_PROBE", "import time; time.sleep(3600)")
+    monkeypatch.setattr(gl, "_PATIENCE_SECONDS", 0.5)
+    assert gl._try_platform("egl") == (False, "did not answer in 0.5 s")
+
+
 def test_a_platform_that_does_not_work_says_why():
     works, said = gl._try_platform("nonsense")
     assert not works
