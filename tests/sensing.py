@@ -49,6 +49,22 @@ def make_world(image_size, action_repeat):
     return GymnasiumWorld(Blind(), image_size, action_repeat, proprio="arm", success="close")
 
 
+def make_real_world(image_size, action_repeat):
+    return GymnasiumWorld(Blind(), image_size, action_repeat, repeats=False)
+
+
+class Old(Blind):
+    """Of the interface before Gymnasium's."""
+
+    def step(self, action):
+        observation, reward, _, done, info = super().step(action)
+        return observation, reward, done, info
+
+
+def make_old_world(image_size, action_repeat):
+    return GymnasiumWorld(Old(), image_size, action_repeat)
+
+
 class Telling(Blind):
     """Tells the simulator's own count of its steps, and a map that is a picture."""
 

@@ -54,8 +54,8 @@ TINY: dict[str, Any] = {
 
 
 def tiny(**overrides: Any) -> Config:
-    which = {name: overrides.pop(name) for name in overrides.keys() & {"agent", "seed"}}
-    return resolve("toy_reach", **{"seed": 1} | which, **(TINY | overrides))
+    which = {name: overrides.pop(name) for name in overrides.keys() & {"task", "agent", "seed"}}
+    return resolve(**{"task": "toy_reach", "seed": 1} | which, **(TINY | overrides))
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -863,3 +863,16 @@ def test_hardware_is_chosen_and_refused_by_name() -> None:
             choose_hardware(tiny(device="cuda"))
     with pytest.raises(ValueError, match="tf32"):
         choose_hardware(tiny(precision="tf32"))
+
+
+def test_a_real_robot_is_not_evaluated_beside_its_training(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"evaluations would open another: use --eval-episodes 0"):
+        train(tiny(task="sensing:make_real_world", envs=1), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_world_that_cannot_make_a_step_leaves_the_directory_free(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"(?s)could not make one agent step: world 0 .*not enough values"):
+        train(tiny(task="sensing:make_old_world"), tmp_path)
+    assert not loop.holds_run(tmp_path)
+    train(tiny(frames=100, eval_episodes=0), tmp_path)
