@@ -130,8 +130,8 @@ def test_a_run_may_see_through_two_cameras_and_their_distances_and_sense_its_bod
     assert policy(np.zeros((24, 24, 24), np.uint8), np.zeros(8, np.float32)).shape == (6,)
     assert policy.description().endswith(
         "the planes of an image are red, green, blue, distance (255 at 8 m) of camera 0, then of camera back; "
-        "proprio is position (8), in this order; actions are in [-1, 1], for controls from -1,-1,-1,-1,-1,-1 to "
-        "1,1,1,1,1,1, held for 20 frames"
+        "proprio is position (8), in this order; actions are in [-1, 1], for controls from -1 to 1, held "
+        "for 20 frames"
     )
     assert main(["play", run, "--video", str(tmp_path / "film.gif")]) == 0
 

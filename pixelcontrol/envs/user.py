@@ -98,7 +98,10 @@ def in_words(
     """
     parts = ", ".join(f"{name} ({size})" for name, size in proprio.items())
     told = f"; proprio is {parts}, in this order" if parts else ""
-    bounds = [",".join(f"{number:g}" for number in np.atleast_1d(bound)) for bound in (low, high)]
+    bounds = [
+        f"{bound[0]:g}" if (bound == bound[0]).all() else ",".join(f"{number:g}" for number in bound)
+        for bound in (low, high)
+    ]
     return (
         f"the planes of an image are {planes} of {', then of '.join(pictures)}{told}; actions are in [-1, 1], for "
         f"controls from {bounds[0]} to {bounds[1]}"
