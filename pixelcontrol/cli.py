@@ -133,7 +133,8 @@ def _train_parser(agent: str) -> Parser:
     parser = Parser(
         prog="pixelcontrol train",
         description="Train an agent from camera images. A choice is taken from the command line, else from the "
-        "preset, else from the task's own deviation (paper, appendix B), else from the default shown here.",
+        "preset, else from the task's own deviation (paper, appendix B), else from the default shown here. Settings "
+        f"are those of {agent}; with --agent NAME --help those of another.",
     )
     parser.add_argument(
         "task",
@@ -219,7 +220,7 @@ def evaluate(arguments: list[str]) -> int:
     from pixelcontrol.settings import unknown
 
     parser = Parser(prog="pixelcontrol eval", description="Evaluate a run's last checkpoint.")
-    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("run", type=Path, help="run directory; RUN/best for its best policy")
     parser.add_argument("--episodes", type=at_least(1), default=10, help="how many")
     parser.add_argument("--renderer", default=None, help="warp or opengl; the run's own when left out")
     parser.add_argument(
@@ -246,7 +247,7 @@ def evaluate(arguments: list[str]) -> int:
 def play(arguments: list[str]) -> int:
     """Film a trained agent."""
     parser = Parser(prog="pixelcontrol play", description="Film one episode of a run's last checkpoint.")
-    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("run", type=Path, help="run directory; RUN/best for its best policy")
     parser.add_argument("--video", type=Path, default=Path("play.mp4"), help="file to write: .mp4 or .gif")
     parser.add_argument(
         "--seed", type=at_least(0), default=None, help="of the episode; the run's own when left out"
@@ -276,7 +277,7 @@ def export(arguments: list[str]) -> int:
         "is for ONNX Runtime, TensorRT and the like. A name without an ending is a folder, of what play, eval, "
         "export and pixelcontrol.load need of the run, to keep and to give away.",
     )
-    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("run", type=Path, help="run directory; RUN/best for its best policy")
     parser.add_argument(
         "-o", "--out", type=Path, default=Path("policy.pt2"), help="what to write: .pt2, .onnx or a folder"
     )
@@ -347,7 +348,10 @@ def bench(arguments: list[str]) -> int:
     )
     parser.add_argument("--preset", default="paper", help="of the agent")
     parser.add_argument(
-        "--frames", type=number, default=2_000, help="that `bench train` and `bench seeds` time"
+        "--frames",
+        type=number,
+        default=2_000,
+        help="that `bench train` and `bench seeds` time, after seed frames and a tenth more",
     )
     parser.add_argument("--envs", type=number, default=0, help="worlds; 0 takes as many as `train`")
     parser.add_argument("--renderer", default="warp", help="warp or opengl")
