@@ -133,8 +133,8 @@ def _train_parser(agent: str) -> Parser:
     parser = Parser(
         prog="pixelcontrol train",
         description="Train an agent from camera images. A choice is taken from the command line, else from the "
-        "preset, else from the task's own deviation (paper, appendix B), else from the default shown here. Settings "
-        f"are those of {agent}; with --agent NAME --help those of another.",
+        "preset, else from the task's own deviation (paper, appendix B), else from the default shown here. "
+        f"Settings are those of {agent}; with --agent NAME --help those of another.",
     )
     parser.add_argument(
         "task",
