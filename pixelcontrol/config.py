@@ -400,9 +400,14 @@ def stored_changes(run: Mapping[str, Any]) -> dict[str, Any]:
         return _values(run.get("changed", {}))
 
 
-def store_resumed(run_dir: Path, config: Config) -> None:
-    """Keep what a stored run is resumed with (see `MOVABLE`), so that the next resume need not be told again."""
+def store_resumed(run_dir: Path, settings: Mapping[str, Any]) -> None:
+    """Keep what a stored run is resumed with (see `MOVABLE`), so that the next resume need not be told again.
+
+    Args:
+        run_dir: of the run.
+        settings: all that the run has now, by name.
+    """
     content = read_json(run_dir / "config.json")
-    now = content["settings"] | {name: value for name, value in config.flat().items() if name in MOVABLE}
+    now = content["settings"] | {name: value for name, value in settings.items() if name in MOVABLE}
     if content["settings"] != now:
         write_json(run_dir / "config.json", content | {"settings": now})

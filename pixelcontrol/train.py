@@ -622,7 +622,7 @@ def train(config: Config, run_dir: Path | str, *, resume: bool = False) -> None:
                         parent.rmdir()
             raise
         if resume:
-            store_resumed(run_dir, config)
+            store_resumed(run_dir, _settled(config, hardware))
         else:
             write_config(config, run_dir, hardware, run.env)
 
@@ -693,6 +693,11 @@ def _memory_that_ran_out_is_explained() -> Iterator[None]:
         ) from error
 
 
+def _settled(config: Config, hardware: Hardware) -> dict[str, Any]:
+    """Return all settings with what "auto" came to, so that a run stays what it was when it moves elsewhere."""
+    return config.flat() | {"envs": hardware.envs, "precision": hardware.precision}
+
+
 def write_config(config: Config, run_dir: Path, hardware: Hardware, env: Env) -> None:
     """Write `config.json`: every choice, what "auto" came to, worlds, versions, commit and machine."""
     content = {
@@ -704,8 +709,7 @@ def write_config(config: Config, run_dir: Path, hardware: Hardware, env: Env) ->
         "precision": hardware.precision,
         "device": hardware.device.type,
         "envs": hardware.envs,
-        # with what "auto" came to, so that a run that is resumed on another machine stays the run it was
-        "settings": config.flat() | {"envs": hardware.envs, "precision": hardware.precision},
+        "settings": _settled(config, hardware),
         # for whoever reads this where a user's own agent, and so its presets, is not at hand
         "changed": changed_settings(config),
         "world": env.spec.about,

@@ -506,6 +506,9 @@ def test_a_run_may_go_on_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture
         False,
     )
     assert rows(tmp_path / "train.csv")[-1]["frame"] == "600"
+    # and keeps what "auto" came to here, as at its start
+    assert main(["train", "--resume", str(tmp_path), "--precision", "auto"]) == 0
+    assert read_config(tmp_path).loop.precision in ("fp32", "bf16")
 
 
 def test_a_run_keeps_its_number_of_threads_unless_another_is_asked_for(
