@@ -14,8 +14,8 @@ import torch
 
 from pixelcontrol import __version__
 
-# Their versions decide, beside Python's and ours, what a run computes and what its images look like.
-RECORDED_PACKAGES = ("torch", "mujoco", "dm-control", "warp-lang", "numpy")
+# Their versions decide, beside Python's, torch's and ours, what a run computes and what its images look like.
+RECORDED_PACKAGES = ("mujoco", "dm-control", "warp-lang", "numpy")
 
 # glibc's names for mallopt
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -97,6 +97,7 @@ def usable_cores() -> int:
 def versions() -> dict[str, str]:
     """Return the version of everything that decides a run's numbers; "none" of what is not installed."""
     found = {"python": platform.python_version(), "pixelcontrol": __version__}
+    found["torch"] = torch.__version__  # a wheel from PyPI has its build, such as +cu130, nowhere else
     for package in RECORDED_PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
