@@ -4,8 +4,8 @@ Three things are unusual:
 
 - What must be said of the data (fewer than three seeds, unequal frame counts, mixed renderers, ...) is written
   into the figure, in red, and the seeds that never learned stand beside every final mean.
-- Published results are drawn with dashes and open diamonds in the colour of their agent, with the 95 % interval
-  that their standard deviation and number of seeds give by Student's t.
+- Published results are drawn with dashes and open diamonds, with the 95 % interval that their standard deviation
+  and number of seeds give by Student's t: in ink if they are of one agent, else in the colours of theirs.
 - The same data gives the same bytes: no dates, no random ids, a seeded bootstrap. Figures in a repository can
   therefore be redrawn and compared.
 """
@@ -15,9 +15,10 @@ from __future__ import annotations
 import csv
 import re
 import textwrap
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import permutations
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,11 +27,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pixelcontrol.experiments.published import Published, load_published, max_return
-from pixelcontrol.experiments.runs import FEWEST_SEEDS, Run, notices, read_runs, read_table, short_count
+from pixelcontrol.experiments.runs import Run, agent_name, notices, read_runs, read_table, short_count
 from pixelcontrol.experiments.statistics import (
+    FEWEST_SEEDS,
     THRESHOLDS,
     estimate,
     half_width,
@@ -49,6 +53,7 @@ from pixelcontrol.experiments.summary import (
     scores,
     success_curves,
     task_curves,
+    tasks_in_order,
 )
 
 Axis = Literal["frame", "hour"]
@@ -60,7 +65,7 @@ AGENT_COLOURS = {
     "curl": "#009e73",
     "sac": "#6b7280",
     "dreamerv2": "#aa4499",
-    "privileged": "#000000",
+    "privileged": "#332288",
 }
 """One colour per agent in every figure and report, told apart by colour-blind readers (after Okabe and Ito)."""
 
@@ -72,7 +77,7 @@ ABLATION_ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """The rows of Figure 9: what is changed, what it is changed from, and what to."""
 
-_SPARE_COLOURS = ("#b8860b", "#56b4e9", "#882255", "#44aa99", "#999933", "#332288")
+_SPARE_COLOURS = ("#b8860b", "#56b4e9", "#882255", "#44aa99", "#999933", "#117733", "#cc6677", "#661100")
 _ABLATION_COLOURS = ("#a8a8a8", "#0072b2")
 _INK, _WARNING = "#222222", "#b3261e"
 _STYLE: dict[Any, Any] = {
@@ -92,6 +97,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": "#555555",
     "svg.hashsalt": "pixelcontrol",
 }
+_AXIS_WORDS: dict[Axis, str] = {"frame": "frames", "hour": "hours of training"}
 _RUN_CURVE_STYLES: dict[str, dict[str, Any]] = {
     "train": {"label": "training episodes", "color": "#9ecae1", "linestyle": "", "marker": "."},
     "eval": {"label": "evaluations", "color": "#0072b2", "marker": "o", "markersize": 3},
@@ -110,7 +116,11 @@ def write_figures(paths: Iterable[Path | str], out: Path) -> list[Path]:
         out: directory for the files, made if absent.
 
     Returns:
-        Every file written: for each figure NAME.png, NAME.svg and NAME.csv.
+        Every file written: for each figure NAME.png, NAME.svg and NAME.csv. Those of an earlier call that these
+        runs do not allow are removed.
+
+    Warns:
+        UserWarning: there are several tasks, and no average of them.
     """
     runs = read_runs(paths)
     out.mkdir(parents=True, exist_ok=True)
@@ -124,8 +134,17 @@ def write_figures(paths: Iterable[Path | str], out: Path) -> list[Path]:
         if len(comparable_tasks(runs)) > 1:
             written += _write_average(runs, out / "average")
             written += _write_statistics(runs, out / "statistics")
+        elif len(tasks_in_order(runs)) > 1:
+            warnings.warn(
+                "no average over tasks: it needs two or more tasks of the paper that every agent was run on",
+                stacklevel=2,
+            )
         if _ablation_rows(runs):
             written += _write_ablation(runs, out / "ablation")
+    for name in ("success", "average", "statistics", "ablation"):
+        for kind in ("png", "svg", "csv"):
+            if (file := out / f"{name}.{kind}") not in written:
+                file.unlink(missing_ok=True)
     return written
 
 
@@ -149,9 +168,10 @@ def run_curve(run_dir: Path) -> Path:
             frames = [int(row["frame"]) for row in rows]
             axes.plot(frames, [float(row["episode_return"]) for row in rows], **style)
             if rows:
-                axes.set_title("{task} · {agent} · seed {seed}".format_map(rows[-1]))
+                last = rows[-1]
+                axes.set_title(f"{last['task']} · {agent_name(last)} · seed {last['seed']}")
             _draw_success(axes, rows)
-        axes.set_ylabel("episode return")
+        axes.set(xlabel=_AXIS_WORDS["frame"], ylabel="episode return")
         axes.legend(frameon=False, loc="upper left")
         _finish(axes, "frame")
         return _save(figure, run_dir / "curve.png")
@@ -209,30 +229,33 @@ def _write_curves(runs: Sequence[Run], axis: Axis, stem: Path) -> list[Path]:
     """Figures 3 to 8 of the paper: one panel for every task."""
     curves = task_curves(runs)
     table = {(score.agent, score.task): score for score in scores(runs)}
-    tasks = list(dict.fromkeys(curve.task for curve in curves))
+    tasks = tasks_in_order(runs)
     colours = agent_colours(curve.agent for curve in curves)
-    figure, panels = _panels(len(tasks))
-    published = False
+    figure, panels = _panels(len(tasks), axis)
+    by_task = {task: [curve for curve in curves if curve.task == task] for task in tasks}
+    published = {task: cited(shown) for task, shown in by_task.items()}
+    publishers = {agent for rows in published.values() for agent in rows}
     for task, axes in zip(tasks, panels, strict=True):
-        shown = [curve for curve in curves if curve.task == task]
+        shown = by_task[task]
         _draw_curves(axes, shown, axis, colours)
-        published_rows = cited(shown)
-        published |= bool(published_rows)
-        for agent, rows in published_rows.items():
-            _draw_published(axes, rows, axis, colours[agent])
+        for agent, rows in published[task].items():
+            _draw_published(axes, rows, axis, _INK if len(publishers) == 1 else colours[agent])
         _finish(axes, axis, max_return(task))
         _label_ends(axes, shown, axis, colours, [_final_label(table[curve.agent, task]) for curve in shown])
         axes.set_title(task)
     figure.supylabel("evaluation return", fontsize=9, color=_INK)
-    _legend(figure, runs, colours, published)
-    _say(figure, notices(runs))
+    _legend(figure, curves, colours, publishers)
+    known = {row.task for row in load_published()}
+    early = [task for task in tasks if task in known and not published[task]]
+    _say(figure, notices(runs) + ([f"Nothing published that early: {', '.join(early)}."] if early else []))
     return _write(figure, _curve_rows(curves), stem)
 
 
 def _write_success(curves: Sequence[Curve], colours: Mapping[str, str], stem: Path) -> list[Path]:
     """Rates of success: one panel for every task."""
-    tasks = list(dict.fromkeys(curve.task for curve in curves))
-    figure, panels = _panels(len(tasks))
+    runs = [run for curve in curves for run in curve.runs]
+    tasks = tasks_in_order(runs)
+    figure, panels = _panels(len(tasks), "frame")
     for task, axes in zip(tasks, panels, strict=True):
         shown = [curve for curve in curves if curve.task == task]
         _draw_curves(axes, shown, "frame", colours)
@@ -241,8 +264,7 @@ def _write_success(curves: Sequence[Curve], colours: Mapping[str, str], stem: Pa
         _label_ends(axes, shown, "frame", colours, [f"{curve.mean[-1]:.0%}" for curve in shown])
         axes.set_title(task)
     figure.supylabel("rate of success in evaluations", fontsize=9, color=_INK)
-    runs = [run for curve in curves for run in curve.runs]
-    _legend(figure, runs, colours, published=False)
+    _legend(figure, curves, colours)
     _say(figure, notices(runs))
     return _write(figure, _curve_rows(curves), stem)
 
@@ -253,13 +275,14 @@ def _write_average(runs: Sequence[Run], stem: Path) -> list[Path]:
     colours = agent_colours(curve.agent for curve in curves)
     figure, panels = _panels(2)
     for axis, axes in zip(AXES, panels, strict=True):
+        axes.set_xlabel(_AXIS_WORDS[axis])
         _draw_curves(axes, curves, axis, colours)
         _finish(axes, axis, highest=1)
         _label_ends(axes, curves, axis, colours, [f"{curve.mean[-1]:.2f}" for curve in curves])
         axes.set_title(f"average of {len(comparable_tasks(runs))} tasks")
     figure.supylabel("fraction of the highest return", fontsize=9, color=_INK)
-    _legend(figure, runs, colours, published=False)
-    _say(figure, notices(comparable(runs)) + _left_out(runs))
+    _legend(figure, curves, colours)
+    _say(figure, notices(comparable(runs)) + _short_average(runs) + _left_out(runs))
     return _write(figure, _curve_rows(curves), stem)
 
 
@@ -267,7 +290,8 @@ def _write_statistics(runs: Sequence[Run], stem: Path) -> list[Path]:
     """What rliable shows: interquartile mean, optimality gap, profiles, probability of improvement."""
     final = final_scores(runs)
     colours = agent_colours(final)
-    figure, panels = _panels(4 if len(final) > 1 else 3)
+    pairs = [*combinations(final, 2)]
+    figure, panels = _panels(4 if pairs else 3, rows_of_text=len(pairs))
     rows = []
     for axes, (name, statistic) in zip(
         panels,
@@ -296,9 +320,9 @@ def _write_statistics(runs: Sequence[Run], stem: Path) -> list[Path]:
         ylim=(-0.02, 1.02),
     )
 
-    if len(final) > 1:
+    if pairs:
         found = {}
-        for agent, other in permutations(final, 2):
+        for agent, other in pairs:
             values = estimate(probability_of_improvement, final[agent], final[other])
             found[f"{agent} > {other}"] = values
             rows.append(_statistic_row("probability of improvement", agent, other, *values))
@@ -306,7 +330,7 @@ def _write_statistics(runs: Sequence[Run], stem: Path) -> list[Path]:
         panels[3].axvline(0.5, color="#999999", linewidth=1, linestyle=":")
         panels[3].set(title="probability of improvement", xlim=(-0.02, 1.02))
 
-    _legend(figure, runs, colours, published=False)
+    _legend(figure, [curve for curve in task_curves(runs) if curve.agent in final], colours)
     _say(figure, notices(comparable(runs)) + _left_out(runs))
     return _write(figure, rows, stem)
 
@@ -321,7 +345,7 @@ def _write_ablation(runs: Sequence[Run], stem: Path) -> list[Path]:
     rows = _ablation_rows(runs)
     runs = [run for run in runs if any(run.agent in agents for _, agents in rows)]
     curves = task_curves(runs)
-    tasks = list(dict.fromkeys(curve.task for curve in curves))
+    tasks = tasks_in_order(runs)
     figure = Figure(figsize=(max(5.2, 3.4 * len(tasks)), 2.4 * len(rows) + 0.9), layout="constrained")
     grid = figure.subplots(len(rows), len(tasks), squeeze=False)
     for (title, agents), panels in zip(rows, grid, strict=True):
@@ -331,10 +355,24 @@ def _write_ablation(runs: Sequence[Run], stem: Path) -> list[Path]:
             _draw_curves(axes, shown, "frame", colours)
             _finish(axes, "frame", max_return(task))
             _label_ends(axes, shown, "frame", colours, [curve.agent for curve in shown])
-            axes.set_title(f"{title}: {task}")
+            axes.set(title=f"{title}: {task}", xlabel=_AXIS_WORDS["frame"])
     figure.supylabel("evaluation return", fontsize=9, color=_INK)
     _say(figure, notices(runs))
     return _write(figure, _curve_rows(curves), stem)
+
+
+def _short_average(runs: Sequence[Run]) -> list[str]:
+    """The notice that an average ends before its longer tasks do, if it does."""
+    ends = {
+        task: min(int(run.frame[-1]) for run in runs if run.task == task) for task in comparable_tasks(runs)
+    }
+    first, last = min(ends.values()), max(ends.values())
+    if first >= 0.99 * last:
+        return []
+    return [
+        f"The average ends with its shortest task, at {short_count(first)} frames; the longest has "
+        f"{short_count(last)}."
+    ]
 
 
 def _left_out(runs: Sequence[Run]) -> list[str]:
@@ -347,14 +385,25 @@ def _left_out(runs: Sequence[Run]) -> list[str]:
     )
 
 
-def _panels(number: int) -> tuple[Figure, list[Axes]]:
-    """A figure with `number` panels in rows of up to four."""
+def _panels(number: int, axis: Axis | None = None, rows_of_text: int = 0) -> tuple[Figure, list[Axes]]:
+    """A figure with `number` panels in rows of up to four, small ones if there are many.
+
+    Args:
+        number: of panels.
+        axis: of all of them, named under the lowest alone.
+        rows_of_text: that a panel must be high enough for.
+    """
     rows = -(-number // 4)
     columns = -(-number // rows)
-    figure = Figure(figsize=(max(5.2, 3.4 * columns), 2.6 * rows + 0.9), layout="constrained")
+    width, height = (2.5, 1.85) if number > 8 else (3.4, 2.6)
+    height = max(height, 0.25 * rows_of_text)
+    figure = Figure(figsize=(max(5.2, width * columns), height * rows + 0.9), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for empty in panels[number:]:
         empty.set_visible(False)
+    if axis:
+        for lowest in panels[max(0, number - columns) : number]:
+            lowest.set_xlabel(_AXIS_WORDS[axis])
     return figure, panels[:number]
 
 
@@ -362,9 +411,11 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], axis: Axis, colours: Mappi
     """Mean and 95 % band of each agent over its thin single seeds; that of two would hide all else."""
     for curve in curves:
         x, colour = getattr(curve, axis), colours[curve.agent]
+        banded = len(curve.returns) >= FEWEST_SEEDS
+        alpha, width = (0.4, 0.6) if banded else (0.6, 0.9)
         for run in curve.runs:
-            axes.plot(getattr(run, axis), run.episode_return, color=colour, alpha=0.6, linewidth=0.9)
-        if len(curve.returns) >= FEWEST_SEEDS:
+            axes.plot(getattr(run, axis), run.episode_return, color=colour, alpha=alpha, linewidth=width)
+        if banded:
             axes.fill_between(x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
         axes.plot(x, curve.mean, color=colour, linewidth=1.8)
 
@@ -385,6 +436,7 @@ def _draw_published(axes: Axes, rows: Sequence[Published], axis: Axis, colour: s
         markerfacecolor="white",
         elinewidth=1,
         capsize=2,
+        zorder=4,
     )
 
 
@@ -406,6 +458,8 @@ def _draw_intervals(
         )
     axes.set_yticks(range(len(found)), list(found))
     axes.set_ylim(len(found) - 0.4, -0.6)
+    if np.isnan([low for _, low, _ in found.values()]).all():
+        axes.set_xlim(0, 1)  # or what lies close would look far apart
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="y", visible=False)
 
@@ -424,40 +478,54 @@ def _label_ends(
             if abs(x - other_x) < apart_x * right and abs(height - other_height) < apart_y:
                 height = other_height + apart_y
         written = sorted([*written, (x, height)], key=lambda place: place[1])
-        axes.annotate(
-            label,
-            (x, height),
-            (5, 0),
-            xycoords=axes.get_xaxis_transform(),
-            textcoords="offset points",
-            color=colours[curve.agent],
-            fontsize=8,
-            va="center",
-            annotation_clip=False,
-        )
+        # A halo, and the words: with effects, an SVG has their outlines alone and cannot be searched for them.
+        for effects in ([withStroke(linewidth=2, foreground="white")], []):
+            axes.annotate(
+                label,
+                (x, height),
+                (5, 0),
+                xycoords=axes.get_xaxis_transform(),
+                textcoords="offset points",
+                color=colours[curve.agent],
+                fontsize=8,
+                va="center",
+                annotation_clip=False,
+                path_effects=effects,
+                zorder=5,
+            )
 
 
 def _finish(axes: Axes, axis: Axis, highest: float | None = None) -> None:
-    """Name the axis and fix the limits; intervals may reach beyond what is possible, the panel does not."""
-    axes.set_xlabel({"frame": "frames", "hour": "hours of training"}[axis])
+    """Fix ticks and limits.
+
+    Intervals may reach beyond what is possible, the panel does not; nor does it make much of next to nothing.
+    """
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     if axis == "frame":
         axes.xaxis.set_major_formatter(FuncFormatter(lambda frame, _: short_count(frame)))
     axes.set_xlim(left=0)
     if highest is not None:
-        axes.set_ylim(0, min(axes.get_ylim()[1], 1.02 * highest))
+        axes.set_ylim(0, max(min(axes.get_ylim()[1], 1.02 * highest), 0.1 * highest))
 
 
-def _legend(figure: Figure, runs: Sequence[Run], colours: Mapping[str, str], published: bool) -> None:
+def _legend(
+    figure: Figure, curves: Sequence[Curve], colours: Mapping[str, str], publishers: Collection[str] = ()
+) -> None:
     """Agents by colour, above all panels, and what bands and diamonds are."""
-    entries = [
+    entries: list[Line2D | Patch] = [
         Line2D([], [], color=colours[agent], linewidth=2, label=agent)
-        for agent in dict.fromkeys(run.agent for run in runs)
+        for agent in dict.fromkeys(curve.agent for curve in curves)
     ]
-    if published:
-        diamond = Line2D([], [], color="#666666", linestyle="--", linewidth=1, marker="D", markersize=4)
-        diamond.set(markerfacecolor="white", label="published, 95 % interval")
+    if any(len(curve.returns) >= FEWEST_SEEDS for curve in curves):
+        entries.append(Patch(color="#666666", alpha=0.18, linewidth=0, label="95 % interval over seeds"))
+    if publishers:
+        colour, whose = ("#666666", "") if len(publishers) > 1 else (_INK, f"{next(iter(publishers))} as ")
+        diamond = Line2D([], [], color=colour, linestyle="--", linewidth=1, marker="D", markersize=4)
+        diamond.set(markerfacecolor="white", label=f"{whose}published, 95 % interval")
         entries.append(diamond)
-    widest_inches = 0.75 + 0.08 * max(len(str(entry.get_label())) for entry in entries)
+    for entry in entries:
+        entry.set_label("\n".join(textwrap.wrap(str(entry.get_label()), 50)))
+    widest_inches = 0.75 + 0.08 * min(50, max(len(str(entry.get_label())) for entry in entries))
     columns = max(1, int(figure.get_figwidth() / widest_inches))
     figure.legend(handles=entries, loc="outside upper left", ncols=columns, frameon=False, handlelength=3)
 
@@ -506,6 +574,7 @@ def _score_row(score: Score) -> dict[str, Any]:
         "published_mean": published and published.mean,
         "published_std": published and published.std,
         "published_seeds": published and published.seeds,
+        "mean_at_published_frame": score.mean_then,
     }
 
 

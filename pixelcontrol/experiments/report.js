@@ -73,7 +73,10 @@ class Chart {
   // Limits of x and y over what is shown.
   limits() {
     const axis = this.axis();
-    const ends = [...this.curves().map((c) => c.x[axis].at(-1)), ...this.published().map((row) => row.x[axis])];
+    const ends = [
+      ...this.curves().flatMap((c) => [c, ...c.runs].map((line) => line.x[axis].at(-1))),
+      ...this.published().map((row) => row.x[axis]),
+    ];
     const [left, right] = this.zoom ?? [0, Math.max(...ends, 1e-9) * 1.02];
     const seen = [];
     for (const curve of this.curves()) {
@@ -81,8 +84,10 @@ class Chart {
         if (x < left || x > right) return;
         seen.push(curve.mean[i]);
         if (curve.high[i] !== null) seen.push(curve.high[i]);
-        if (shown.seeds) for (const run of curve.runs) seen.push(run[i]);
       });
+      if (shown.seeds) for (const run of curve.runs) {
+        run.x[axis].forEach((x, i) => { if (x >= left && x <= right) seen.push(run.y[i]); });
+      }
     }
     for (const row of this.published()) {
       if (row.x[axis] >= left && row.x[axis] <= right) seen.push(row.mean + row.half);
@@ -118,7 +123,9 @@ class Chart {
     draw(this.svg, "text", { x: box.right, y: height - 6, "text-anchor": "end" }).textContent = AXIS_WORDS[axis];
     draw(this.svg, "text", { x: box.left, y: height - 6 }).textContent = this.spec.unit;
 
-    const path = (xs, ys) => xs.map((value, i) => `${i ? "L" : "M"}${x(value).toFixed(1)} ${y(ys[i]).toFixed(1)}`).join("");
+    // null is no number: the line begins anew behind it.
+    const path = (xs, ys) => xs.map((value, i) => ys[i] === null ? "" :
+      `${i && ys[i - 1] !== null ? "L" : "M"}${x(value).toFixed(1)} ${y(ys[i]).toFixed(1)}`).join("");
     const layer = draw(this.svg, "g", { "clip-path": `url(#${id})` });
     for (const curve of this.curves()) {
       const xs = curve.x[axis];
@@ -127,7 +134,7 @@ class Chart {
         const back = path([...xs].reverse(), [...curve.low].reverse()).replace("M", "L");
         draw(group, "path", { class: "band", d: path(xs, curve.high) + back + "Z" });
       }
-      if (shown.seeds) for (const run of curve.runs) draw(group, "path", { class: "seed", d: path(xs, run) });
+      if (shown.seeds) for (const run of curve.runs) draw(group, "path", { class: "seed", d: path(run.x[axis], run.y) });
       draw(group, "path", { class: "mean", d: path(xs, curve.mean) });
     }
     for (const agent of new Set(this.published().map((row) => row.agent))) {
@@ -171,6 +178,7 @@ class Chart {
     for (const curve of this.curves()) {
       const xs = curve.x[axis];
       const i = xs.reduce((best, x, j) => (Math.abs(x - value) < Math.abs(xs[best] - value) ? j : best), 0);
+      if (curve.mean[i] === null) continue;
       const group = draw(this.pointer, "g", { class: "agent", style: `--colour: ${data.colours[curve.agent]}` });
       draw(group, "circle", { class: "dot", cx: x(xs[i]), cy: y(curve.mean[i]), r: 4 });
       const line = html(this.tip, "div", { className: "agent" });

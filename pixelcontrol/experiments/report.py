@@ -22,8 +22,8 @@ import numpy as np
 from pixelcontrol import __version__
 from pixelcontrol.envs.tasks import PAPER_TASKS
 from pixelcontrol.experiments.figures import agent_colours, cited
-from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND, max_return
-from pixelcontrol.experiments.runs import FEWEST_SEEDS, Run, notices, read_runs, short_count
+from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND, load_published, max_return
+from pixelcontrol.experiments.runs import Run, notices, read_runs, short_count
 from pixelcontrol.experiments.statistics import (
     THRESHOLDS,
     estimate,
@@ -43,6 +43,7 @@ from pixelcontrol.experiments.summary import (
     scores,
     success_curves,
     task_curves,
+    tasks_in_order,
 )
 
 
@@ -59,7 +60,7 @@ def write_report(paths: Iterable[Path | str], out: Path) -> Path:
     """
     runs = read_runs(paths)
     agents = list(dict.fromkeys(run.agent for run in runs))
-    tasks = list(dict.fromkeys(run.task for run in runs))
+    tasks = tasks_in_order(runs)
     colours = agent_colours(agents)
     sections = [
         _score_section(runs, colours),
@@ -71,7 +72,8 @@ def write_report(paths: Iterable[Path | str], out: Path) -> Path:
     data = {"agents": agents, "colours": colours, "charts": _charts(runs)}
     page = Template(_resource("report.html")).substitute(
         title=escape(
-            f"{_and(agents)} on {_and(tasks)}" if len(tasks) < 4 else f"{_and(agents)} on {len(tasks)} tasks"
+            f"{_and(agents) if len(agents) < 4 else f'{len(agents)} agents'} on "
+            f"{_and(tasks) if len(tasks) < 4 else f'{len(tasks)} tasks'}"
         ),
         subtitle=escape(_subtitle(runs)),
         notices=_list(notices(runs), "notices"),
@@ -108,7 +110,7 @@ def _charts(runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
     if number > 1:
         title, unit = f"average of {number} tasks", "fraction of the highest return"
         charts.append(_chart(title, unit, average_curves(runs), top=1.0, seeds=False, cite=False))
-    for task in dict.fromkeys(curve.task for curve in curves):
+    for task in tasks_in_order(runs):
         shown = [curve for curve in curves if curve.task == task]
         charts.append(_chart(task, "evaluation return", shown, top=max_return(task)))
         if told := success_curves([run for curve in shown for run in curve.runs]):
@@ -137,9 +139,16 @@ def _chart(
                 "agent": curve.agent,
                 "x": {"frame": curve.frame.tolist(), "hour": _numbers(curve.hour)},
                 "mean": _numbers(curve.mean),
-                "low": _numbers(_where_seeds_suffice(curve, curve.low)),
-                "high": _numbers(_where_seeds_suffice(curve, curve.high)),
-                "runs": [_numbers(run) for run in curve.returns] if seeds else [],
+                "low": _numbers(curve.low),
+                "high": _numbers(curve.high),
+                "runs": [
+                    {
+                        "x": {"frame": run.frame.tolist(), "hour": _numbers(run.hour)},
+                        "y": _numbers(run.episode_return),
+                    }
+                    for run in curve.runs
+                    if seeds
+                ],
             }
             for curve in curves
         ],
@@ -154,11 +163,6 @@ def _chart(
             for row in rows
         ],
     }
-
-
-def _where_seeds_suffice(curve: Curve, bound: np.ndarray) -> np.ndarray:
-    """A bound of a curve's band, NaN where the band of so few seeds would show nothing but that they are few."""
-    return bound if len(curve.returns) >= FEWEST_SEEDS else np.full_like(bound, np.nan)
 
 
 def _profile_chart(runs: Sequence[Run]) -> dict[str, Any]:
@@ -197,18 +201,18 @@ def _numbers(values: np.ndarray) -> list[float | None]:
 
 
 def _score_section(runs: Sequence[Run], colours: Mapping[str, str]) -> str:
-    curves = {(curve.agent, curve.task): curve for curve in task_curves(runs)}
+    order = tasks_in_order(runs)
     rows = [
         [
             escape(score.task),
             _agent(score.agent, colours),
             _return_cell(score, colours[score.agent]),
-            _published_cell(score, curves[score.agent, score.task]),
+            _published_cell(score),
             _seeds_cell(score),
             f"{short_count(score.frame)}",
             _speed_cell(score),
         ]
-        for score in sorted(scores(runs), key=lambda score: score.task)
+        for score in sorted(scores(runs), key=lambda score: order.index(score.task))
     ]
     for above, row in reversed(list(pairwise(rows))):
         if row[0] == above[0]:
@@ -217,7 +221,8 @@ def _score_section(runs: Sequence[Run], colours: Mapping[str, str]) -> str:
     hint = (
         "Mean over seeds and its 95 % interval (Student's t) at the last frame that all seeds reached. The "
         "published mean is set beside ours at the same frame. A seed is dead when it ends below a tenth of what "
-        "DrQ-v2 is published to have by then, or of the best seed where nothing is published."
+        "DrQ-v2 is published to have by then, or of the best seed where nothing is published; where even that is "
+        "next to nothing, none is called so."
     )
     return _section(
         "scores", "Scores and speeds", hint, f'<div class="card scroll">{_table(head, rows)}</div>'
@@ -233,16 +238,16 @@ def _return_cell(score: Score, colour: str) -> str:
     return f"<b>{score.mean:.0f}</b>{interval}{bar}"
 
 
-def _published_cell(score: Score, curve: Curve) -> str:
+def _published_cell(score: Score) -> str:
     row = score.published
     if row is None:
-        return '<span class="range">nothing by this frame</span>'
-    ours = np.interp(row.frame, curve.frame, curve.mean)
+        cited = any((row.agent, row.task) == (score.agent, score.task) for row in load_published())
+        return f'<span class="range">nothing{" by this frame" if cited else ""}</span>'
     half = half_width(row.std, row.seeds)
     return (
         f'<span title="{escape(row.source)}, {row.seeds} seeds">{row.mean:.0f} '
         f'<span class="range">{row.mean - half:.0f} to {row.mean + half:.0f}</span></span>'
-        f"<br><small>ours {ours:.0f} at {short_count(row.frame)}</small>"
+        f"<br><small>ours {score.mean_then:.0f} at {short_count(row.frame)}</small>"
     )
 
 
@@ -286,7 +291,7 @@ def _statistics_section(runs: Sequence[Run], colours: Mapping[str, str]) -> str:
         head, rows = head[:3], [row[:3] for row in rows]
     hint = (
         "Over all runs on the tasks that every agent was run on, as fractions of the highest return. Intervals "
-        "are 95 % stratified bootstrap, absent where a task has one seed."
+        "are 95 % stratified bootstrap, absent where a task has fewer than three seeds."
     )
     content = f'<div class="card scroll">{_table(head, rows)}</div><div class="charts"></div>'
     return _section("statistics", "Over all tasks", hint, content)

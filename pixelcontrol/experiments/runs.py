@@ -12,7 +12,7 @@ import io
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from pixelcontrol.config import stored_changes
+from pixelcontrol.experiments.statistics import FEWEST_SEEDS
 from pixelcontrol.rundir import read_json
 from pixelcontrol.settings import spell
 
@@ -32,10 +33,10 @@ EVAL_COLUMNS = (
 """The columns of every table of evaluations, here and in `results/`. `frame` counts environment frames, `hour`
 is hours of training so far, `episode_return` is the mean over the evaluation's `episodes`."""
 
+_NUMBERS = {"seed": int, "frame": int, "hour": float, "episode_return": float}
+
 CONDITIONS = ("renderer", "precision", "envs", "commit")
 """What runs that are averaged or compared should have in common."""
-
-FEWEST_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
     Raises:
         ValueError: a line inside the file has too few or too many fields.
     """
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")  # as spreadsheets save it
     whole, _, partial = text.rpartition("\n")
     if partial:
         warnings.warn(f"{path}: left out the partial last line {partial[:40]!r}", stacklevel=2)
@@ -166,7 +167,9 @@ def notices(runs: Sequence[Run]) -> list[str]:
     if sensing := sorted({run.agent for run in runs if re.search(r"\bproprio\b", run.agent)}):
         said.append(f"Told of the body beside images: {', '.join(sensing)}.")
     seeds = Counter((run.agent, run.task) for run in runs)
-    if few := [f"{agent} on {task} ({n})" for (agent, task), n in seeds.items() if n < FEWEST_SEEDS]:
+    if set(seeds.values()) == {1} and len(seeds) > 1:
+        said.append("One seed each.")
+    elif few := [f"{agent} on {task} ({n})" for (agent, task), n in seeds.items() if n < FEWEST_SEEDS]:
         said.append(f"Fewer than three seeds: {_some(few)}.")
     last = {task: [int(run.frame[-1]) for run in runs if run.task == task] for _, task in seeds}
     if uneven := [
@@ -196,6 +199,11 @@ def _some(items: list[str], most: int = 6) -> str:
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
+def agent_name(row: Mapping[str, str]) -> str:
+    """What the agent of a row of a table is called: with another preset than the paper's, by that too."""
+    return row["agent"] if row.get("preset", "") in ("", "paper") else f"{row['agent']}-{row['preset']}"
+
+
 def _identity(run: Run) -> tuple[str, str, int]:
     return run.agent, run.task, run.seed
 
@@ -218,7 +226,7 @@ def _config_beside(file: Path) -> dict[str, Any] | None:
 
 
 def _has_evaluations(file: Path) -> bool:
-    with file.open(encoding="utf-8", errors="replace") as lines:
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
         return set(EVAL_COLUMNS) <= set(lines.readline().strip().split(","))
 
 
@@ -230,9 +238,17 @@ def _runs_in(file: Path) -> Iterator[Run]:
     changes = {name: spell(value) for name, value in stored_changes(_config_beside(file) or {}).items()}
 
     def identity(row: dict[str, str]) -> tuple[str, str, int]:
-        preset = "" if row["preset"] == "paper" else f"-{row['preset']}"
-        return row["agent"] + preset, row["task"], int(row["seed"])
+        return agent_name(row), row["task"], int(row["seed"])
 
+    for number, row in enumerate(rows, start=2):
+        for name, kind in _NUMBERS.items():
+            try:
+                kind(row[name])
+            except ValueError as error:
+                raise ValueError(
+                    f"{file}, line {number}: {name} is {row[name]!r}; expected "
+                    f"{'a whole number' if kind is int else 'a number (nan where it is not known)'}"
+                ) from error
     for (agent, task, seed), group in groupby(sorted(rows, key=identity), key=identity):
         mine = list(group)
         rates = [row.get("success_rate", "") for row in mine]

@@ -27,6 +27,9 @@ Scores = Sequence[np.ndarray]
 THRESHOLDS = np.linspace(0, 1, 101)
 """The scores at which performance profiles are drawn."""
 
+FEWEST_SEEDS = 3
+"""Seeds that an interval needs: Student's of two is wider than what is possible, a bootstrap of two too narrow."""
+
 DEAD_FRACTION = 0.1
 """A seed is dead when its final return is below this fraction of what the task is known to give."""
 
@@ -38,10 +41,10 @@ def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
         values: (seeds, ...) float.
 
     Returns:
-        mean, low, high: (...) float each; low and high are NaN for a single seed, which tells nothing of spread.
+        mean, low, high: (...) float each; low and high are NaN for fewer than `FEWEST_SEEDS`.
     """
     mean = np.asarray(values.mean(axis=0))
-    if len(values) == 1:
+    if len(values) < FEWEST_SEEDS:
         return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
     half = half_width(values.std(axis=0, ddof=1), len(values))
     return mean, np.asarray(mean - half), np.asarray(mean + half)
@@ -94,10 +97,9 @@ def bootstrap_interval(
         seed: of the resampling, so that a figure drawn twice is the same figure.
 
     Returns:
-        low, high: of the shape of the statistic; NaN when some task has a single seed, because resampling one
-        number returns that number and the interval would pretend certainty.
+        low, high: of the shape of the statistic; NaN when some task has fewer than `FEWEST_SEEDS`.
     """
-    if any(len(task) == 1 for scores in agents for task in scores):
+    if any(len(task) < FEWEST_SEEDS for scores in agents for task in scores):
         nan = np.full_like(statistic(*agents), np.nan, dtype=float)
         return nan, nan
     generator = np.random.default_rng(seed)
@@ -117,11 +119,11 @@ def estimate(statistic: Callable[..., Any], *agents: Scores) -> tuple[Any, np.nd
 
 
 def dead_seeds(final_returns: np.ndarray, reference: float) -> int:
-    """Number of seeds that never learned: a final return below a tenth of `reference`.
+    """Number of seeds that never learned: a final return below a tenth of `reference`, or no number.
 
     Args:
         final_returns: (seeds,) float, each run's last evaluation.
         reference: the return that the task is known to give after as many frames, above 0 (see
             `summary.reference_return`).
     """
-    return int((final_returns < DEAD_FRACTION * reference).sum())
+    return int((~(final_returns >= DEAD_FRACTION * reference)).sum())

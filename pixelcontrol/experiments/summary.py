@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pixelcontrol.envs.tasks import PAPER_TASKS
 from pixelcontrol.experiments.published import Published, max_return, published_at
-from pixelcontrol.experiments.runs import FEWEST_SEEDS, Run
+from pixelcontrol.experiments.runs import Run
 from pixelcontrol.experiments.statistics import bootstrap_interval, dead_seeds, mean_interval
 
 
@@ -27,7 +28,7 @@ class Curve:
         frame: (points,) int64.
         hour: (points,) float64, mean over runs of the hours they took to get there.
         mean: (points,) float64.
-        low: (points,) float64, lower end of the 95 % interval; NaN where there is one seed.
+        low: (points,) float64, lower end of the 95 % interval; NaN for fewer than `FEWEST_SEEDS`.
         high: (points,) float64, upper end.
         returns: (runs, points) float64, what was averaged.
         runs: each from its own beginning to its own end; none of a mean over tasks.
@@ -56,10 +57,11 @@ class Score:
         mean: mean final return over seeds.
         low: lower end of its 95 % interval; NaN for fewer than `FEWEST_SEEDS`.
         high: upper end.
-        dead: number of seeds that never learned, or None when no reference is known for the task.
-        reference: the return of which a dead seed has less than a tenth.
+        dead: number of seeds that never learned, or None when there is no reference.
+        reference: the return of which a dead seed has less than a tenth (see `reference_return`).
         frames_per_second: mean over seeds, from the hours of training; NaN when no time was recorded.
         published: the cited figure of the same agent nearest before that frame, or None.
+        mean_then: our mean at the frame of `published`; NaN without it.
     """
 
     agent: str
@@ -73,6 +75,14 @@ class Score:
     reference: float | None
     frames_per_second: float
     published: Published | None
+    mean_then: float
+
+
+def tasks_in_order(runs: Sequence[Run]) -> list[str]:
+    """The tasks of `runs`: the paper's as in its Table 1, from easy to hard, and then others by name."""
+    tasks = {run.task for run in runs}
+    known = [task.name for task in PAPER_TASKS if task.name in tasks]
+    return known + sorted(tasks.difference(known))
 
 
 def groups(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
@@ -84,9 +94,9 @@ def groups(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
 
 
 def align(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bring runs onto common frames: those of the run with the fewest evaluations, as far as all of them reach.
+    """Bring runs onto common frames: those of the run with the fewest evaluations as far as all of them reach.
 
-    Values in between are interpolated linearly; nothing is extrapolated.
+    The last is where the shortest run ends. Values in between are interpolated linearly; nothing is extrapolated.
 
     Raises:
         ValueError: they share no frames.
@@ -95,11 +105,11 @@ def align(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         frame (points,); hour (runs, points); episode return (runs, points).
     """
     start, end = max(run.frame[0] for run in runs), min(run.frame[-1] for run in runs)
-    coarsest = min((run.frame for run in runs), key=len)
-    frame = coarsest[(coarsest >= start) & (coarsest <= end)]
-    if not len(frame):
+    if start > end:
         spans = ", ".join(f"{run} ({run.frame[0]:,} to {run.frame[-1]:,})" for run in runs)
         raise ValueError(f"no frame lies within all of these runs: {spans}; leave some out, or train them on")
+    within = [run.frame[(run.frame >= start) & (run.frame <= end)] for run in runs]
+    frame = min((np.union1d(frames, end) for frames in within), key=len)
     hour = np.array([np.interp(frame, run.frame, run.hour) for run in runs])
     returns = np.array([np.interp(frame, run.frame, run.episode_return) for run in runs])
     return frame, hour, returns
@@ -147,24 +157,27 @@ def scores(runs: Sequence[Run]) -> list[Score]:
     """One row for every agent and task: the final return beside what was published for it."""
     rows = []
     for (agent, task), group in groups(runs).items():
-        frame, _, returns = align(group)
+        frames, _, returns = align(group)
+        frame = int(frames[-1])
         mean, low, high = mean_interval(returns[:, -1])
-        if len(group) < FEWEST_SEEDS:  # that of two would be wider than what is possible
-            low = high = np.array(np.nan)
-        reference = reference_return(task, int(frame[-1]), runs)
+        reference = reference_return(task, frame, runs)
+        published = published_at(agent, task, frame)
         rows.append(
             Score(
                 agent=agent,
                 task=task,
                 seeds=len(group),
-                frame=int(frame[-1]),
+                frame=frame,
                 mean=float(mean),
                 low=float(low),
                 high=float(high),
                 dead=None if reference is None else dead_seeds(returns[:, -1], reference),
                 reference=reference,
                 frames_per_second=_frames_per_second(group),
-                published=published_at(agent, task, int(frame[-1])),
+                published=published,
+                mean_then=float(
+                    np.interp(published.frame, frames, returns.mean(axis=0)) if published else np.nan
+                ),
             )
         )
     return rows
@@ -173,13 +186,18 @@ def scores(runs: Sequence[Run]) -> list[Score]:
 def reference_return(task: str, frame: int, runs: Sequence[Run]) -> float | None:
     """What `task` is known to give after `frame` frames: the measure of a dead seed.
 
-    It is DrQ-v2's published mean at or before that frame. Where there is none, it is the best last return among
-    `runs` on the task, and None if even that is not above 0 (a tenth of it would mean nothing).
+    It is DrQ-v2's published mean at or before that frame. Where there is none, it is the best return at that frame
+    among `runs` on the task, if there are several. None if that is not above 0 and a twentieth of the task's
+    highest return: a tenth of it would mean nothing.
     """
     if published := published_at("drqv2", task, frame):
-        return published.mean
-    best = max(run.episode_return[-1] for run in runs if run.task == task)
-    return float(best) if best > 0 else None
+        best = published.mean
+    else:
+        reached = [run for run in runs if run.task == task and run.frame[-1] >= frame]
+        if len(reached) == 1:
+            return None
+        best = max(float(np.interp(frame, run.frame, run.episode_return)) for run in reached)
+    return best if best > 0.05 * (max_return(task) or 0) else None
 
 
 def comparable(runs: Sequence[Run]) -> list[Run]:
@@ -202,11 +220,17 @@ def comparable_tasks(runs: Sequence[Run]) -> set[str]:
 
 
 def final_scores(runs: Sequence[Run]) -> dict[str, list[np.ndarray]]:
-    """Normalised final returns for the statistics over tasks: for each agent, one array per comparable task."""
+    """Normalised final returns for the statistics over tasks: for each agent, one array per comparable task.
+
+    Each task's are those at the last frame that all of its runs reached, of whichever agent.
+    """
+    runs = comparable(runs)
     final: dict[str, list[np.ndarray]] = {}
-    by_task = sorted(groups(comparable(runs)).items(), key=lambda item: item[0][1])
-    for (agent, _), group in by_task:
-        final.setdefault(agent, []).append(align(group)[2][:, -1] / _highest(group[0]))
+    for task in tasks_in_order(runs):
+        mine = [run for run in runs if run.task == task]
+        ends = align(mine)[2][:, -1] / _highest(mine[0])
+        for agent in dict.fromkeys(run.agent for run in runs):
+            final.setdefault(agent, []).append(ends[[run.agent == agent for run in mine]])
     return final
 
 

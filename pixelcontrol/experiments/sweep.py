@@ -181,16 +181,16 @@ def state(job: Job) -> State:
         raise ValueError(f"{job.directory} was not made by a sweep; choose another --out or move it away")
     stored = read_json(note)
     if stored["command"][:-1] != job.command()[:-1]:  # but for where it lies: it may be moved
-        before, now = (set(pairwise(command)) for command in (stored["command"], job.command()))
-        was, be = (
-            ", ".join(
-                " ".join(pair) for pair in sorted(some) if pair[0].startswith("--") and pair[0] != "--out"
+        old, new = (set(pairwise(command)) for command in (stored["command"], job.command()))
+        was, now = (
+            f"with {' '.join(words)}" if words else "without"
+            for words in (
+                [" ".join(pair) for pair in sorted(some) if pair[0].startswith("--") and pair[0] != "--out"]
+                for some in (old - new, new - old)
             )
-            for some in (before - now, now - before)
         )
         raise ValueError(
-            f"{job.directory} was started with {was or 'less'}, and now there is {be or 'less'}; give the same, "
-            "or choose another --out"
+            f"{job.directory} was started {was}, and now {now}; give the same, or choose another --out"
         )
     if stored["finished"]:
         return "finished"
@@ -252,7 +252,11 @@ def describe(jobs: Sequence[Job], parallel: int | None) -> str:
 
 
 def _expected_hours(job: Job, jobs: Sequence[Job], on_cpu: bool) -> float:
-    mine = [progress(other)["frames_per_second"] for other in jobs if other.agent == job.agent]
+    mine = [
+        progress(other)["frames_per_second"]
+        for other in jobs
+        if (other.agent, other.preset) == (job.agent, job.preset)
+    ]
     measured = [speed for speed in mine if speed > 0]
     # The paper gives none for SAC; CURL is SAC with one more step.
     published = PAPER_FRAMES_PER_SECOND.get(job.agent, PAPER_FRAMES_PER_SECOND["curl"])

@@ -163,6 +163,16 @@ def test_settings_that_differ_between_tasks_are_told_apart(write_run, tmp_path):
     assert "<td>frame_stack</td><td>3</td>" in text
 
 
+def test_a_line_breaks_where_there_is_no_number_and_seeds_go_to_their_own_end(write_run, tmp_path):
+    write_run(seed=0, returns=[0, float("nan"), 5, 6])
+    path = write_run(seed=1, returns=[0, 1, 2])
+    text = write_report([path.parent], tmp_path / "report.html").read_text()
+    (curve,) = json.loads(re.search('id="data">(.*?)</script>', text)[1])["charts"]["figures"][0]["curves"]
+    assert curve["mean"] == [0, None, 3.5]
+    assert [run["y"] for run in curve["runs"]] == [[0, None, 5, 6], [0, 1, 2]]
+    assert curve["runs"][0]["x"]["frame"][-1] == 30_000
+
+
 def test_names_cannot_break_the_page(write_run, tmp_path):
     text = write_report([write_run(task="</script><b>")], tmp_path / "report.html").read_text()
     assert "</script><b>" not in text

@@ -1,6 +1,7 @@
 """Reading runs, refusing broken ones, and saying what must be said of them."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -82,6 +83,24 @@ def test_a_broken_line_is_named(tmp_path):
         read_table(file)
 
 
+@pytest.mark.parametrize(("name", "words"), [("frame", "a whole number"), ("hour", "a number (nan")])
+def test_what_is_no_number_is_named(write_run, name, words):
+    file = write_run() / "eval.csv"
+    header, first, *rest = file.read_text().splitlines()
+    cells = first.split(",")
+    cells[header.split(",").index(name)] = ""
+    file.write_text("\n".join([header, ",".join(cells), *rest]) + "\n")
+    with pytest.raises(ValueError, match=re.escape(f"eval.csv, line 2: {name} is ''; expected {words}")):
+        read_runs([file])
+
+
+def test_a_table_saved_by_a_spreadsheet_is_read(write_run):
+    file = write_run(preset="") / "eval.csv"
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    (run,) = read_runs([file])
+    assert run.agent == "drqv2"
+
+
 def test_frames_that_do_not_rise_are_refused(write_run):
     directory = write_run(returns=[1.0, 2.0])
     file = directory / "eval.csv"
@@ -107,6 +126,11 @@ def test_what_was_learned_with_more_than_images_is_said(write_run):
 
 def test_three_equal_seeds_need_no_notice(write_run):
     assert notices(read_runs([write_run(seed=seed) for seed in range(3)])) == []
+
+
+def test_one_seed_of_everything_is_said_once(write_run):
+    paths = [write_run(), write_run(agent="sac")]
+    assert notices(read_runs(paths)) == ["One seed each."]
 
 
 def test_few_seeds_are_said(write_run):

@@ -42,14 +42,15 @@ def test_mean_interval_by_hand():
 
 
 def test_mean_interval_works_along_a_curve():
-    mean, low, high = mean_interval(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    mean, low, high = mean_interval(np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]]))
     assert mean.tolist() == [2, 5]
-    assert high[0] - low[0] == pytest.approx(2 * 12.7062, abs=1e-3)  # t(0.975, 1) * sqrt(2) / sqrt(2)
+    assert high[0] - low[0] == pytest.approx(2 * 2.48414, abs=1e-4)  # t(0.975, 2) * 1 / sqrt(3)
     assert high[1] == low[1] == 5
 
 
-def test_one_seed_has_a_mean_but_no_interval():
-    mean, low, high = mean_interval(np.array([[7.0, 9.0]]))
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_seed_or_two_have_a_mean_but_no_interval(seeds):
+    mean, low, high = mean_interval(np.array([[7.0, 9.0]] * seeds))
     assert mean.tolist() == [7, 9]
     assert np.isnan([low, high]).all()
 
@@ -120,10 +121,12 @@ def test_bootstrap_of_a_profile_has_the_shape_of_the_profile():
     assert (low <= high).all()
 
 
-def test_a_single_seed_gives_no_bootstrap_interval():
-    low, high = bootstrap_interval(interquartile_mean, [SCORES[0], np.array([0.5])])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_seed_or_two_give_no_bootstrap_interval(seeds):
+    low, high = bootstrap_interval(interquartile_mean, [SCORES[0], np.full(seeds, 0.5)])
     assert np.isnan([low, high]).all()
 
 
 def test_dead_seeds_are_below_a_tenth():
     assert dead_seeds(np.array([24.0, 29.0, 77.0, 910.0]), reference=770.0) == 2
+    assert dead_seeds(np.array([np.nan, 910.0]), reference=770.0) == 1

@@ -12,6 +12,7 @@ from pixelcontrol.experiments.summary import (
     reference_return,
     scores,
     task_curves,
+    tasks_in_order,
 )
 
 
@@ -51,6 +52,18 @@ def test_runs_evaluated_at_other_frames_are_interpolated(write_run):
     assert returns.tolist() == [[0, 150], [0, 30]]
 
 
+def test_common_frames_are_as_coarse_as_the_coarsest_where_all_runs_are_and_end_with_the_shortest(write_run):
+    paths = [
+        write_run(
+            seed=0, returns=[0, 500], every_frames=50_000
+        ),  # the fewest evaluations, and one of them within
+        write_run(seed=1, returns=[0, 100, 200, 300], every_frames=10_000),
+    ]
+    frame, _, returns = align(read_runs(paths))
+    assert frame.tolist() == [0, 30_000]
+    assert returns.tolist() == [[0, 300], [0, 300]]
+
+
 def test_the_average_counts_every_task_once_and_reach_duplo_out_of_250(write_run):
     paths = [write_run(task="cheetah_run", seed=seed, returns=[0, 1000]) for seed in range(3)]
     paths.append(write_run(task="reach_duplo", returns=[0, 50]))
@@ -59,14 +72,13 @@ def test_the_average_counts_every_task_once_and_reach_duplo_out_of_250(write_run
 
 
 def test_the_average_interval_resamples_seeds_within_tasks(write_run):
-    for task in ("cheetah_run", "walker_walk"):
-        for seed, value in enumerate((0, 1000)):
-            write_run(task=task, seed=seed, returns=[0, value])
-    paths = [write_run(task="walker_run", seed=seed, returns=[0, 500]) for seed in range(2)]
-    (curve,) = average_curves(read_runs([paths[0].parent]))
-    assert curve.mean[-1] == 0.5
-    # Of the draws of four seeds one in 16 is all 0, one all 1000: the 2.5 % ends are these extremes.
-    assert (curve.low[-1], curve.high[-1]) == (pytest.approx(0.5 / 3), pytest.approx(2.5 / 3))
+    for seed, value in enumerate((0, 1000, 1000)):
+        write_run(task="cheetah_run", seed=seed, returns=[0, value])
+        path = write_run(task="walker_run", seed=seed, returns=[0, 500])
+    (curve,) = average_curves(read_runs([path.parent]))
+    assert curve.mean[-1] == pytest.approx((2 / 3 + 0.5) / 2)
+    # Of the draws of the cheetah's seeds one in 27 is all 0, eight all 1000: the 2.5 % ends are these extremes.
+    assert (curve.low[-1], curve.high[-1]) == (0.25, 0.75)
 
 
 def test_a_score_knows_its_dead_seeds_and_the_published_figure(write_run):
@@ -81,6 +93,7 @@ def test_a_score_knows_its_dead_seeds_and_the_published_figure(write_run):
     assert row.frames_per_second == pytest.approx(100)
     assert row.published is not None
     assert row.published.mean == 170
+    assert row.mean_then == row.mean
     assert row.low < 111.3 < row.high
     (row,) = scores(read_runs(paths[1:]))
     assert (row.seeds, row.mean) == (2, 159)
@@ -93,10 +106,40 @@ def test_without_a_published_figure_the_best_seed_is_the_reference(write_run):
     assert scores(runs)[0].dead == 1
 
 
+def test_a_dead_seed_is_judged_by_what_others_had_by_then(write_run):
+    write_run(agent="sac", task="toy_reach", returns=[0, 100, 1000])
+    runs = read_runs([write_run(task="toy_reach", returns=[0, 80]).parent])
+    assert [(score.agent, score.reference, score.dead) for score in scores(runs)] == [
+        ("drqv2", 100, 0),
+        ("sac", None, None),  # alone at its end
+    ]
+
+
+def test_next_to_nothing_is_no_reference(write_run):
+    # Published for humanoid_run at 5M frames: 2 of 1000.
+    (row,) = scores(read_runs([write_run(task="humanoid_run", returns=[0, 0], every_frames=5_000_000)]))
+    assert (row.dead, row.reference) == (None, None)
+
+
 def test_without_any_positive_return_there_is_no_reference(write_run):
     (row,) = scores(read_runs([write_run(task="toy_reach", returns=[-5, -4])]))
     assert row.reference is None
     assert row.dead is None
+
+
+def test_final_scores_are_at_the_frame_that_all_agents_reached(write_run):
+    write_run(agent="sac", returns=[0, 100])
+    runs = read_runs([write_run(returns=[0, 200, 900]).parent])
+    np.testing.assert_equal(final_scores(runs), {"drqv2": [np.array([0.2])], "sac": [np.array([0.1])]})
+
+
+def test_tasks_are_in_the_papers_order_and_then_by_name(write_run):
+    for task in ("toy_reach", "fish_swim", "humanoid_run", "walker_walk", "acrobot_swingup", "cup_catch"):
+        path = write_run(task=task)
+    assert tasks_in_order(read_runs([path.parent])) == [
+        *("cup_catch", "walker_walk", "acrobot_swingup", "humanoid_run"),
+        *("fish_swim", "toy_reach"),
+    ]
 
 
 def test_only_tasks_that_every_agent_was_run_on_are_compared(write_run):

@@ -227,7 +227,7 @@ def test_other_settings_need_another_directory(tmp_path):
     run_fake(four_runs(tmp_path)[:1])
     (job,) = plan(["toy_reach"], ["drqv2"], [0], tmp_path, {"frames": 2000})
     with pytest.raises(
-        ValueError, match="was started with --frames 1000, and now there is --frames 2000; give the"
+        ValueError, match="was started with --frames 1000, and now with --frames 2000; give the"
     ):
         run_fake([job])
 
