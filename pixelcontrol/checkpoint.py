@@ -189,7 +189,10 @@ class Checkpoints:
                 sync_directory(self.directory.parent)
             self._remove_unfinished(generation)
             images = () if replay is None else self._write_images(generation, replay)
-            state_file = self._write(f"{generation:08d}-state.pt", buffer.getbuffer())
+            # Released here: a failed write's traceback would keep the view, and Python 3.12.0 and 3.12.1 crash as
+            # they collect one (CPython's issue 111049).
+            with buffer.getbuffer() as whole:
+                state_file = self._write(f"{generation:08d}-state.pt", whole)
         self._under_way = self._thread.submit(self._complete, _Manifest(generation, state_file, images))
 
     def finish_save(self) -> None:
@@ -417,6 +420,12 @@ class Checkpoints:
                 size = os.fstat(file.fileno()).st_size
                 if size > largest:
                     raise _Damaged(f"{name} has {size} bytes, and {largest} are the most that it can have")
+                if size > (free := available_ram_bytes()):
+                    raise CheckpointError(
+                        self.directory / name,
+                        f"it has {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free",
+                        "free some",
+                    )
                 data = bytearray(size)
                 file.readinto(data)
                 return data
@@ -425,7 +434,7 @@ class Checkpoints:
 
     def _read_whole(self, file: _File) -> bytearray:
         """Read a file and compare it with its manifest, which may be lying about the size as well."""
-        data = self._read(file.name, min(file.size, available_ram_bytes()))
+        data = self._read(file.name, file.size)
         if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
             raise _Damaged(f"{file.name} has other content than was saved")
         return data

@@ -14,6 +14,7 @@ import shlex
 import shutil
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -320,6 +321,12 @@ class Run:
 
     def _updates_due(self, agent_steps: int) -> int:
         """Count the multiples of `update_every_agent_steps` that this round's agent steps go through."""
+        if self.counters.update and not len(self.replay):
+            warnings.warn(
+                "no updates for now: no episode in the replay is as long as a sequence any more",
+                stacklevel=2,
+            )
+            return 0
         every, start = self.config.loop.update_every_agent_steps, self.counters.agent_step
         start = max(start, self.counters.learn_from, self.counters.learned_to)
         end = self.counters.agent_step + agent_steps

@@ -222,7 +222,7 @@ class DmcWorld:
         control = self._minimum + self._half_range * (action.astype(np.float64) + 1.0)
         reward, discount = 0.0, 1.0
         for _ in range(self._action_repeat):
-            time_step = self._environment.step(control)
+            time_step = self._environment.step(control.copy())  # a task may change it in place
             self._observation = time_step.observation
             if self._is_achieved is not None:
                 self.success |= bool(self._is_achieved(self._environment.physics))

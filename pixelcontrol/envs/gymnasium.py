@@ -126,7 +126,8 @@ class GymnasiumWorld:
         self._image_size = image_size
         self._action_repeat = action_repeat
         self._low = space.low.astype(np.float64)
-        self._half_range = (space.high.astype(np.float64) - self._low) / 2.0
+        self._high = space.high.astype(np.float64)
+        self._half_range = (self._high - self._low) / 2.0
         self._dtype = space.dtype
         self._observation: Any = None
 
@@ -146,10 +147,9 @@ class GymnasiumWorld:
             privileged_dim=sum(self._privileged_sizes.values()),
             tells_success=self._success is not None,
             about=in_words(
-                self._pictures, "red, green, blue", self._proprio_sizes,
-                self._low, self._low + 2.0 * self._half_range,
+                self._pictures, "red, green, blue", self._proprio_sizes, self._low, self._high
             ),
-        )  # fmt: skip
+        )
 
     def reset(self, seed: int) -> None:
         """See `pixelcontrol.types.World`."""
@@ -162,10 +162,12 @@ class GymnasiumWorld:
         Raises:
             ValueError: no `info` of an episode said whether the task was achieved, or one said no truth value.
         """
-        control = (self._low + self._half_range * (action.astype(np.float64) + 1.0)).astype(self._dtype)
+        control = self._low + self._half_range * (action.astype(np.float64) + 1.0)
+        control = np.clip(control, self._low, self._high).astype(self._dtype)  # rounding may go beyond
         total = 0.0
         for _ in range(self._action_repeat):
-            self._observation, reward, terminated, truncated, info = self._env.step(control)
+            # a copy: some change it in place
+            self._observation, reward, terminated, truncated, info = self._env.step(control.copy())
             total += float(reward)
             if self._success in info:
                 self._told = True

@@ -290,6 +290,7 @@ class VectorEnv:
         actions = [state["actions"][i].numpy() for i in range(self.num_worlds)]
         self._actions = [list(of_world) for of_world in actions]
         longest = max((len(actions[i]) for i in repeated), default=-1)
+        self._stepped |= any(len(of_world) for of_world in actions) or max(self._episode) > 0
         for step in range(-1, longest):
             self._rows.command[:] = HOLD
             for i in repeated:
@@ -297,7 +298,7 @@ class VectorEnv:
                 if t == -1:
                     self._rows.command[i] = BEGIN
                     self._rows.seed[i] = self._episode_seed(i)
-                elif t >= 0:
+                elif t >= 0 and not self._rows.last[i]:
                     self._rows.command[i] = STEP
                     self._rows.action[i] = actions[i][t]
             self._order(OBSERVED if step == longest - 1 else UNOBSERVED)
@@ -393,6 +394,8 @@ class VectorEnv:
             self._hosts[k].end()
             self._rows.busy[share] = False
             self._hosts[k] = self._host(share, in_process=False)
+            if self._hurried:  # the signal came while there was no new worker to tell
+                self._hosts[k].hurry()
             for i in share:
                 self._begin(i)
             fault = self._hosts[k].answer(START_TIMEOUT)
@@ -459,10 +462,16 @@ class _Worker:
 
     def answer(self, timeout: float) -> str | None:
         """Wait until `timeout` seconds after the last order; None if it was carried out, else what happened."""
-        late = self._ordered + timeout
-        while not self._connection.poll(min(TICK_SECONDS, max(0.0, late - time.monotonic()))):
+        now = time.monotonic()
+        late = max(self._ordered + timeout, now + TICK_SECONDS)
+        while not self._connection.poll(min(TICK_SECONDS, max(0.0, late - now))):
+            before, now = now, time.monotonic()
+            # Where a tick took far longer, all of us were stopped, by Ctrl-Z or a frozen container.
+            if (stopped := now - before - TICK_SECONDS) > TICK_SECONDS:
+                self._ordered += stopped
+                late += stopped
             late = min(late, max(self._ordered, self._hurried) + self._hurried_timeout)
-            if time.monotonic() >= late:
+            if now >= late:
                 return f"did not answer within {late - self._ordered:.3g} s"
         try:
             answer = self._connection.recv_bytes()

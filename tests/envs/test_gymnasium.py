@@ -56,6 +56,24 @@ def test_actions_are_rescaled_and_rewards_summed():
     assert world.step(np.float32([0.0])) == (3 * start + 2 + 4 + 6, 1.0, False)  # 0 is 2
 
 
+def test_every_frame_gets_the_action_itself_and_it_stays_within_its_bounds():
+    class Clipping(Slider):
+        action_space = Box(np.float64([-0.1]), np.float64([0.7]), dtype=np.float64)
+
+        def step(self, action):
+            assert self.action_space.contains(action)
+            seen.append(float(action[0]))
+            action *= 0.5
+            return super().step(action)
+
+    seen: list[float] = []
+    world = GymnasiumWorld(Clipping(), (40, 30), action_repeat=2)
+    world.reset(seed=0)
+    world.step(np.float32([1.0]))
+    world.step(np.float32([-1.0]))
+    assert seen == [0.7, 0.7, -0.1, -0.1]
+
+
 def test_terminated_has_discount_zero_and_truncated_one():
     world = GymnasiumWorld(Slider(), (40, 30), action_repeat=4)
     world.reset(seed=0)

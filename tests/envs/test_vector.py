@@ -1,6 +1,7 @@
 """Rows, seeds, states and faults of `VectorEnv`, with worlds that do what they are told."""
 
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -333,6 +334,27 @@ def test_an_episode_that_does_not_repeat_itself_is_dropped_aloud(part, change, c
     assert now.reward.tolist() == [expected.reward[0], 0.0]
 
 
+def test_an_episode_that_ends_earlier_when_it_is_repeated_is_dropped_aloud(caplog):
+    env, other = scripted(num_worlds=2), scripted(num_worlds=2)
+    env.reset()
+    for _ in range(2):
+        step(env, 0.7, 0.8)
+    state = env.state()
+    state["actions"][1][0] = END  # as if another version of the world ended here
+    other.load_state(state)
+    assert "world 1 (episode 0" in caplog.text
+    assert step(other, 0.7, 0.7).first.tolist() == [False, True]
+
+
+def test_a_fault_in_the_first_agent_step_after_a_resume_is_mended():
+    env, other = scripted(num_workers=1), scripted(num_workers=1)
+    env.reset()
+    step(env, 0.7)
+    other.load_state(env.state())
+    assert step(other, RAISE).first.tolist() == [True]
+    assert other.faults == 1
+
+
 def test_a_world_that_cannot_repeat_itself_is_not_asked_to(caplog):
     """A real robot must not make the moves of its last episode again."""
     env, other = scripted(), scripted()
@@ -359,6 +381,44 @@ def test_a_hurry_ends_the_wait_for_a_hung_worker_and_for_no_other(monkeypatch):
     ):
         step(env, 0.0, HANG)
     assert len(env.state()["actions"][1]) == 1  # the step before
+
+
+def test_a_hurry_while_a_worker_is_replaced_reaches_the_new_one(monkeypatch):
+    monkeypatch.setattr(vector, "HURRIED_TIMEOUT", 1.0)
+    monkeypatch.setattr(vector, "START_TIMEOUT", 3600.0)
+    env = scripted(num_workers=1)
+    env.reset()
+    step(env, 0.0)
+    host, end = env._host, env._hosts[0].end
+
+    def hang(*args, **kwargs):
+        new = host(*args, **kwargs)
+        new.send = lambda order: None  # it never hears of an order, and so never answers
+        return new
+
+    monkeypatch.setattr(env, "_host", hang)
+    monkeypatch.setattr(env._hosts[0], "end", lambda: (end(), env.hurry()))
+    with pytest.raises(WorkerError, match=r"(?s)failed as the run was to stop.*did not answer within"):
+        step(env, DIE)
+
+
+def test_time_in_which_all_were_stopped_is_no_delay(monkeypatch):
+    """By Ctrl-Z, or in a frozen container: the clock runs on, and no process does."""
+    clock = [100.0]
+    monkeypatch.setattr(vector.time, "monotonic", lambda: clock[0])
+    worker = vector._Worker.__new__(vector._Worker)
+    worker._ordered, worker._hurried, worker._hurried_timeout = 100.0, math.inf, 10.0
+    waits = []
+
+    class Connection:
+        def poll(self, seconds):
+            waits.append(seconds)
+            clock[0] += 1000.0 if len(waits) == 2 else seconds
+            return False
+
+    worker._connection = Connection()
+    assert worker.answer(5.0) == "did not answer within 5 s"
+    assert len(waits) >= 5
 
 
 def test_a_world_that_does_not_repeat_itself_may_take_its_time(monkeypatch):
