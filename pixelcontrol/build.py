@@ -79,7 +79,7 @@ def build_agent(config: Config, shapes: Shapes, device: torch.device) -> Agent:
 
     Raises:
         ValueError: it takes no proprioception, or no images of this size, or learns with what these worlds do not
-            disclose.
+            disclose; or it is a user's own, and not all that a run asks of an agent.
     """
     channels, *size = shapes.image_shape
     shape = (channels * config.loop.frame_stack, *size)
@@ -95,18 +95,29 @@ def build_agent(config: Config, shapes: Shapes, device: torch.device) -> Agent:
             f"{config.agent} learns with what the simulator knows, and {config.task} discloses nothing; the "
             "suite's tasks do, and own worlds that were made with privileged=True"
         )
+    # Ours draw weights from the seed by a generator of their own; a user's may take them as PyTorch makes them.
+    torch.manual_seed(config.seed)
     own = {"proprio_dim": shapes.proprio_dim} if shapes.proprio_dim else {}
     if kind.privileged:
         own["privileged_dim"] = shapes.privileged_dim
-    return kind.build(shape, shapes.action_dim, config.agent_settings, device=device, seed=config.seed, **own)
+    agent = kind.build(
+        shape, shapes.action_dim, config.agent_settings, device=device, seed=config.seed, **own
+    )
+    asked = (*Agent.__annotations__, *(name for name in vars(Agent) if not name.startswith("_")))
+    if missing := [name for name in asked if not hasattr(agent, name)]:
+        raise ValueError(
+            f"{config.agent} has no {', no '.join(missing)} (see `Agent` in pixelcontrol/types.py)"
+        )
+    return agent
 
 
 def learned(agent_state: Mapping[str, Any]) -> dict[str, Any]:
     """Return of an agent's state what it has learned: all but its optimisers and its random state."""
+    of_an_optimiser = {"state", "param_groups"}
     return {
         name: part
         for name, part in agent_state.items()
-        if name != "generator" and not name.endswith("_optimiser")
+        if name != "generator" and not (isinstance(part, Mapping) and part.keys() == of_an_optimiser)
     }
 
 

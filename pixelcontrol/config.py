@@ -85,12 +85,40 @@ def agent_kind(name: str) -> AgentKind:
         near = difflib.get_close_matches(module, AGENTS, n=1)
         raise ValueError(f"{error}{f' Or did you mean {near[0]!r}?' if near else ''}") from error
     if kind is None:
-        raise ValueError(f"agent {name!r}: module {module!r} has nothing named {attribute!r}")
+        attribute, _, preset = attribute.partition(":")
+        raise ValueError(
+            f"agent {name!r}: module {module!r} has nothing named {attribute!r}"
+            if not preset
+            else f"agent {name!r}: give the preset apart, --agent {module}:{attribute} --preset {preset}"
+        )
     if not isinstance(kind, AgentKind):
         raise ValueError(
             f"agent {name!r}: must be a pixelcontrol.config.AgentKind, and is {type(kind).__name__}"
         )
+    _check_own(name, kind)
     return kind
+
+
+def _check_own(name: str, kind: AgentKind) -> None:
+    """Refuse a user's own agent whose settings could not become flags, or would be taken for others."""
+    if not dataclasses.is_dataclass(kind.settings):
+        raise ValueError(f"agent {name!r}: its settings must be a dataclass, and are {kind.settings!r}")
+    taken = {item.name for item in dataclasses.fields(LoopSettings)} | FLAGS_OF_TRAIN
+    for item in dataclasses.fields(kind.settings):
+        if item.name in taken:
+            raise ValueError(
+                f"agent {name!r}: its setting {item.name!r} has the name of one that every run has; call it "
+                "otherwise, or give that one another value in the presets"
+            )
+        if "help" not in item.metadata:
+            raise ValueError(
+                f"agent {name!r}: its setting {item.name!r} must be declared by pixelcontrol.settings.setting"
+            )
+    if "paper" not in kind.presets:
+        raise ValueError(
+            f"agent {name!r}: its presets are {', '.join(kind.presets) or 'none'}; "
+            "one must be 'paper', the default"
+        )
 
 
 # Settings of the loop that mean nothing to an agent that learns from sequences.
@@ -101,6 +129,8 @@ MOVABLE = {"device", "precision", "cuda_graph", "workers", "keep_replay", "frame
 INCIDENTAL = (MOVABLE - {"demonstrations"}) | {
     "envs", "renderer", "deterministic", "eval_every_frames", "eval_episodes", "save_every_frames"
 }  # fmt: skip
+# Flags of `pixelcontrol train` beside those of settings.
+FLAGS_OF_TRAIN = {"task", "agent", "preset", "seed", "seeds", "resume", "out", "help"}
 RENDERERS: tuple[RendererName, ...] = get_args(RendererName)
 DEVICES = ("auto", "cpu", "cuda")
 

@@ -83,7 +83,8 @@ def evaluate(
             if not running.any():
                 break
             before_step()
-            actions = agent.act_greedily(observation).cpu().numpy()
+            with torch.no_grad():
+                actions = agent.act_greedily(observation).cpu().numpy()
             lowest, highest = np.minimum(lowest, actions.min(0)), np.maximum(highest, actions.max(0))
             env.send(actions)
             step = env.receive()

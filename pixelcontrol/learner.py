@@ -109,7 +109,8 @@ class Learner:
             NotCaptured: this update cannot be recorded as a graph.
             torch.OutOfMemoryError: it needs more memory than there is, as a graph or as it is.
         """
-        turn %= len(self.agent.update_cycle)
+        cycle = self.agent.update_cycle
+        turn = cycle.index(cycle[turn % len(cycle)])  # what comes several times in a cycle is recorded once
         self.agent_step.fill_(agent_step)
         if self.capturable and turn not in self.graphs and self.updates_run[turn] >= WARM_UP_UPDATES:
             self.graphs[turn] = self._capture(turn)
@@ -126,7 +127,15 @@ class Learner:
         # judged by the old critic.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
             metrics = self.agent.update_cycle[turn](batch, self.agent_step)
-        self.sum_of_metrics += torch.stack(list(metrics.values())).sum()
+        for name, metric in metrics.items():
+            if not isinstance(metric, Tensor) or metric.ndim:
+                raise ValueError(
+                    f"update of {type(self.agent).__name__} returns the metric {name} as {type(metric).__name__}"
+                    f"{f' of shape {tuple(metric.shape)}' if isinstance(metric, Tensor) else ''}; expected a "
+                    "0-dimensional tensor"
+                )
+        if metrics:
+            self.sum_of_metrics += torch.stack(list(metrics.values())).sum()
         return metrics
 
     def _draw(self) -> Any:

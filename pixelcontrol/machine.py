@@ -97,7 +97,7 @@ def usable_cores() -> int:
 def versions() -> dict[str, str]:
     """Return the version of everything that decides a run's numbers; "none" of what is not installed."""
     found = {"python": platform.python_version(), "pixelcontrol": __version__}
-    found["torch"] = torch.__version__  # a wheel from PyPI has its build, such as +cu130, nowhere else
+    found["torch"] = str(torch.__version__)  # a wheel from PyPI has its build, such as +cu130, nowhere else
     for package in RECORDED_PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

@@ -409,17 +409,27 @@ def ema_update(target: Iterable[Tensor], source: Iterable[Tensor], tau: float) -
     torch._foreach_lerp_(list(target), list(source), tau)
 
 
-# What of an agent has a state of its own.
-Part = nn.Module | torch.optim.Optimizer
+Part = nn.Module | torch.optim.Optimizer | Tensor
+"""What of an agent has a state: networks, optimisers, and counts or other tensors."""
 
 
-def save_state(parts: Mapping[str, Part], generator: torch.Generator) -> dict[str, Any]:
-    """Return the state of all `parts`, networks and optimisers, and of the generator, by name."""
-    return {name: part.state_dict() for name, part in parts.items()} | {"generator": generator.get_state()}
+def save_state(generator: torch.Generator, *owners: object) -> dict[str, Any]:
+    """Return the state of every `Part` that is an attribute of `owners`, and of the generator, by name."""
+    parts = _parts_of(owners).items()
+    state = {name: part if isinstance(part, Tensor) else part.state_dict() for name, part in parts}
+    return state | {"generator": generator.get_state()}
 
 
-def load_state(parts: Mapping[str, Part], generator: torch.Generator, state: Mapping[str, Any]) -> None:
+@torch.no_grad()
+def load_state(state: Mapping[str, Any], generator: torch.Generator, *owners: object) -> None:
     """Restore what `save_state` returned."""
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
+    for name, part in _parts_of(owners).items():
+        if isinstance(part, Tensor):
+            part.copy_(state[name])
+        else:
+            part.load_state_dict(state[name])
     restore_generator(generator, state["generator"])
+
+
+def _parts_of(owners: Iterable[object]) -> dict[str, Part]:
+    return {name: part for owner in owners for name, part in vars(owner).items() if isinstance(part, Part)}

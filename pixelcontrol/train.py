@@ -321,16 +321,16 @@ class Run:
 
     def _updates_due(self, agent_steps: int) -> int:
         """Count the multiples of `update_every_agent_steps` that this round's agent steps go through."""
-        if self.counters.update and not len(self.replay):
-            warnings.warn(
-                "no updates for now: no episode in the replay is as long as a sequence any more",
-                stacklevel=2,
-            )
-            return 0
         every, start = self.config.loop.update_every_agent_steps, self.counters.agent_step
         start = max(start, self.counters.learn_from, self.counters.learned_to)
         end = self.counters.agent_step + agent_steps
-        return max(0, -(-end // every) - -(-start // every))
+        due = max(0, -(-end // every) - -(-start // every))
+        if due and self.counters.update and not len(self.replay):
+            warnings.warn(
+                "no updates for now: no episode in the replay is as long as a sequence any more", stacklevel=2
+            )
+            return 0
+        return due
 
     def _take(self, step: TimeStep) -> None:
         """Store one row of every world, and log the episodes that it ends."""
@@ -398,7 +398,8 @@ class Run:
 
         Where updates are queued, a breakdown is noticed a round of updates late.
         """
-        chosen = self.agent.act(self.memory.observation, self.counters.agent_step)
+        with torch.no_grad():
+            chosen = self.agent.act(self.memory.observation, self.counters.agent_step)
         # one transfer for both, since each waits for the device
         numbers = torch.cat([chosen.flatten(), self.learner.sum_of_metrics.view(1)])
         if not numbers.is_cuda:

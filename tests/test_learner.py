@@ -224,6 +224,27 @@ def test_updates_take_turns_by_their_number(monkeypatch):
     assert [next(iter(learner.update(0, update))) for update in (4, 5, 6, 7, 8)] == ["b", "c", "a", "b", "c"]
 
 
+def test_an_update_that_comes_several_times_in_a_cycle_is_one_of_them(monkeypatch):
+    """So a GPU records it once."""
+    one, other = (lambda batch, agent_step: {} for _ in range(2))
+    monkeypatch.setattr(DrQV2, "update_cycle", (one, one, other, one))
+    learner = new_learner()
+    for update in range(8):
+        assert learner.update(0, update) == {}
+    assert learner.updates_run == {0: 6, 2: 2}
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [(1.0, "as float; expected"), (torch.zeros(1), r"as Tensor of shape \(1,\); expected")],
+)
+def test_a_metric_that_is_no_single_tensor_is_named(metric, words):
+    learner = new_learner()
+    learner.agent.update = lambda batch, agent_step: {"loss": metric}
+    with pytest.raises(ValueError, match=f"update of DrQV2 returns the metric loss {words} a 0-dim"):
+        learner.update(0, 0)
+
+
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
 def test_a_number_that_is_not_finite_is_remembered(factor):
     learner = probed_learner("fp32")

@@ -22,7 +22,7 @@ import pixelcontrol
 from pixelcontrol import learner
 from pixelcontrol import train as loop
 from pixelcontrol.agents.drqv2 import DrQV2
-from pixelcontrol.build import choose_hardware
+from pixelcontrol.build import choose_hardware, learned
 from pixelcontrol.checkpoint import CheckpointError, CheckpointNotSaved, Checkpoints
 from pixelcontrol.cli import main
 from pixelcontrol.config import Config, read_config, resolve
@@ -270,6 +270,27 @@ def test_a_users_own_agent_is_trained_resumed_evaluated_and_loaded(
     (run,) = read_runs([tmp_path])
     assert (run.agent, run.changes["image_size"]) == ("restless:KIND", "24")
     assert json.loads((tmp_path / "config.json").read_text())["changed"]["image_size"] == [24]
+
+
+def test_networks_of_a_users_own_come_from_the_seed_and_resume_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(agent="foresight:KIND")
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(config, whole)
+    train_and_stop(config, stopped, 60, monkeypatch)
+    train(config, stopped, resume=True)
+    assert_same(whole, stopped)
+    state = Checkpoints(whole).load()["agent"]
+    assert {"foresight", "goal", "foresight_optimiser", "encoder", "actor_optimiser"} < state.keys()
+    assert "foresight_optimiser" not in learned(state)
+
+
+def test_what_a_users_own_agent_lacks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match="odd_agents:MUTE has no generator, no update_cycle, no memory, no act"
+    ):
+        train(tiny(agent="odd_agents:MUTE"), tmp_path)
 
 
 def test_a_metric_that_an_agent_does_not_list_is_named_at_its_first_update(
@@ -652,8 +673,13 @@ def test_an_agent_that_is_built_otherwise_since_is_told_of(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(finished, tmp_path / "run")
-    parts = DrQV2._parts
-    monkeypatch.setattr(DrQV2, "_parts", lambda self: {"norm": self.encoder} | parts(self))
+    build = DrQV2.__init__
+
+    def with_norm(self: DrQV2, *shapes: Any, **how: Any) -> None:
+        build(self, *shapes, **how)
+        self.norm = torch.nn.LayerNorm(1)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(DrQV2, "__init__", with_norm)
     with pytest.raises(
         CheckpointError, match=r"no state of DrQV2 as it is here: KeyError: 'norm'; resume with"
     ):

@@ -36,7 +36,7 @@ from pixelcontrol.agents.sac import (
 from pixelcontrol.augment import centre_crop, random_crop
 from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
-from pixelcontrol.networks import Part, backpropagate, load_state, rounded, save_state
+from pixelcontrol.networks import backpropagate, load_state, rounded, save_state
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Observation, Transitions, Update
 
@@ -163,17 +163,13 @@ class CURL:
         accuracy = (logits.argmax(dim=1) == answer).float().mean()
         return {"contrast_loss": loss.detach(), "contrast_accuracy": accuracy}
 
-    def _parts(self) -> dict[str, Part]:
-        own: dict[str, Part] = {"similarity": self.similarity, "contrast_optimiser": self.contrast_optimiser}
-        return self.model.parts() | own
-
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimisers and random state."""
-        return save_state(self._parts(), self.generator)
+        return save_state(self.generator, self.model, self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        load_state(self._parts(), self.generator, state)
+        load_state(state, self.generator, self.model, self)
 
 
 LEARNING_RATE = {"cheetah": 2e-4, "other": 1e-3}

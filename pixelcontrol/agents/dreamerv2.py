@@ -51,7 +51,7 @@ from pixelcontrol.agents.rssm import (
 )
 from pixelcontrol.distributions import gumbel_noise, truncated_normal
 from pixelcontrol.machine import random_stream, to_device
-from pixelcontrol.networks import Part, Value, backpropagate, load_state, rounded, save_state
+from pixelcontrol.networks import Value, backpropagate, load_state, rounded, save_state
 from pixelcontrol.returns import lambda_return
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Sequences, TimeStep, Update
@@ -359,19 +359,13 @@ class DreamerV2:
         for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):
             slow.lerp_(fast, due)
 
-    def _parts(self) -> dict[str, Part]:
-        networks = *MODEL, "actor", "critic", "slow_critic"
-        optimisers = "model_optimiser", "actor_optimiser", "critic_optimiser"
-        return {name: getattr(self, name) for name in (*networks, *optimisers)}
-
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimisers, count of updates and random state."""
-        return save_state(self._parts(), self.generator) | {"updates": self.updates}
+        return save_state(self.generator, self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        load_state(self._parts(), self.generator, state)
-        self.updates.copy_(state["updates"])
+        load_state(state, self.generator, self)
 
 
 def policy_of(

@@ -138,11 +138,11 @@ class DrQ:
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimisers and random state."""
-        return save_state(self.model.parts(), self.generator)
+        return save_state(self.generator, self.model, self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        load_state(self.model.parts(), self.generator, state)
+        load_state(state, self.generator, self.model, self)
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -26,7 +26,6 @@ from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
     ConvEncoder,
     DeterministicActor,
-    Part,
     TwinCritic,
     backpropagate,
     ema_update,
@@ -180,23 +179,13 @@ class DrQV2:
         ema_update(self.target_critic.parameters(), self.critic.parameters(), self.settings.critic_tau)
         return metrics
 
-    def _parts(self) -> dict[str, Part]:
-        return {
-            "encoder": self.encoder,
-            "actor": self.actor,
-            "critic": self.critic,
-            "target_critic": self.target_critic,
-            "critic_optimiser": self.critic_optimiser,
-            "actor_optimiser": self.actor_optimiser,
-        }
-
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimisers and random state."""
-        return save_state(self._parts(), self.generator)
+        return save_state(self.generator, self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        load_state(self._parts(), self.generator, state)
+        load_state(state, self.generator, self)
 
 
 @runtime_checkable

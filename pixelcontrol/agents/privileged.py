@@ -35,7 +35,6 @@ from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
     ConvEncoder,
     DeterministicActor,
-    Part,
     RunningNorm,
     TwinCritic,
     backpropagate,
@@ -210,26 +209,13 @@ class Privileged:
         self.student_optimiser.step()
         return {"student_error": error.detach(), "student_saturation": saturated_share(pre_tanh)}
 
-    def _parts(self) -> dict[str, Part]:
-        return {
-            "norm": self.norm,
-            "actor": self.actor,
-            "critic": self.critic,
-            "target_critic": self.target_critic,
-            "encoder": self.encoder,
-            "student": self.student,
-            "critic_optimiser": self.critic_optimiser,
-            "actor_optimiser": self.actor_optimiser,
-            "student_optimiser": self.student_optimiser,
-        }
-
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimisers and random state."""
-        return save_state(self._parts(), self.generator)
+        return save_state(self.generator, self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        load_state(self._parts(), self.generator, state)
+        load_state(state, self.generator, self)
 
 
 def student_worlds(agent_step: int, worlds: int, device: torch.device) -> Bool[Tensor, " worlds"]:

@@ -26,7 +26,6 @@ from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
     ConvEncoder,
-    Part,
     StochasticActor,
     TwinCritic,
     backpropagate,
@@ -142,20 +141,6 @@ class SACModel:
             lr=settings.temperature_learning_rate,
             betas=(settings.temperature_beta1, 0.999),
         )
-
-    def parts(self) -> dict[str, Part]:
-        """Return everything that has a `state_dict`, by name."""
-        return {
-            "encoder": self.encoder,
-            "actor": self.actor,
-            "critic": self.critic,
-            "temperature": self.temperature,
-            "target_encoder": self.target_encoder,
-            "target_critic": self.target_critic,
-            "critic_optimiser": self.critic_optimiser,
-            "actor_optimiser": self.actor_optimiser,
-            "temperature_optimiser": self.temperature_optimiser,
-        }
 
 
 def draw_action(
@@ -316,11 +301,11 @@ class SAC:
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimisers and random state."""
-        return save_state(self.model.parts(), self.generator)
+        return save_state(self.generator, self.model, self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        load_state(self.model.parts(), self.generator, state)
+        load_state(state, self.generator, self.model, self)
 
 
 # What SAC, DrQ and CURL ask of the loop, whatever the preset.

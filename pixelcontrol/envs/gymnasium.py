@@ -146,9 +146,7 @@ class GymnasiumWorld:
             proprio_dim=sum(self._proprio_sizes.values()),
             privileged_dim=sum(self._privileged_sizes.values()),
             tells_success=self._success is not None,
-            about=in_words(
-                self._pictures, "red, green, blue", self._proprio_sizes, self._low, self._high
-            ),
+            about=in_words(self._pictures, "red, green, blue", self._proprio_sizes, self._low, self._high),
         )
 
     def reset(self, seed: int) -> None:

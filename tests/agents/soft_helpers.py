@@ -40,7 +40,7 @@ def with_random_biases(agent):
     """Biases start at zero, where a forgotten one would not be seen; slow copies start equal to their source."""
     g = torch.Generator().manual_seed(99)
     for name in ("encoder", "actor", "critic", "target_encoder", "target_critic"):
-        for kind, parameter in agent.model.parts()[name].named_parameters():
+        for kind, parameter in getattr(agent.model, name).named_parameters():
             if parameter.ndim == 1 or kind.endswith("bias"):
                 parameter.data.add_(0.3 * torch.randn(parameter.shape, generator=g))
     return agent
@@ -89,8 +89,7 @@ def changed_parts(before, after):
 
 def parts_with_gradient(agent):
     """Return the modules (or children of the critics) all of whose parameters hold a gradient."""
-    own = {"similarity": agent.similarity} if hasattr(agent, "similarity") else {}
-    parts = agent.model.parts() | own
+    parts = vars(agent.model) | vars(agent)
     having, lacking = set(), set()
     for name in MODULES:
         if name not in parts:

@@ -104,7 +104,7 @@ def test_more_views_steady_the_target():
             means.append(agent.update_cycle[1](batch, STEP)["target_mean"])
             for part in ("encoder", "critic"):
                 prefix = f"{part}."
-                agent.model.parts()[part].load_state_dict(
+                getattr(agent.model, part).load_state_dict(
                     {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
                 )
         return torch.stack(means).var()

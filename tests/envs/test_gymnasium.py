@@ -58,7 +58,7 @@ def test_actions_are_rescaled_and_rewards_summed():
 
 def test_every_frame_gets_the_action_itself_and_it_stays_within_its_bounds():
     class Clipping(Slider):
-        action_space = Box(np.float64([-0.1]), np.float64([0.7]), dtype=np.float64)
+        action_space = Box(np.float64([-1.6]), np.float64([1.3]), dtype=np.float64)
 
         def step(self, action):
             assert self.action_space.contains(action)
@@ -71,7 +71,7 @@ def test_every_frame_gets_the_action_itself_and_it_stays_within_its_bounds():
     world.reset(seed=0)
     world.step(np.float32([1.0]))
     world.step(np.float32([-1.0]))
-    assert seen == [0.7, 0.7, -0.1, -0.1]
+    assert seen == [1.3, 1.3, -1.6, -1.6]
 
 
 def test_terminated_has_discount_zero_and_truncated_one():
