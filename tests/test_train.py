@@ -272,6 +272,20 @@ def test_a_users_own_agent_is_trained_resumed_evaluated_and_loaded(
     assert json.loads((tmp_path / "config.json").read_text())["changed"]["image_size"] == [24]
 
 
+def test_what_a_users_own_agent_does_now_and_then_resumes_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resets.RESET_EVERY", 100)
+    config = tiny(agent="resets:KIND")
+    train(config, tmp_path / "whole")
+    train_and_stop(config, tmp_path / "stopped", 60, monkeypatch)
+    train(config, tmp_path / "stopped", resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "stopped")
+    assert (
+        Checkpoints(tmp_path / "whole").load()["agent"]["resets"] == 2
+    )  # the third is due at its end, frame 600
+
+
 def test_networks_of_a_users_own_come_from_the_seed_and_resume_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
