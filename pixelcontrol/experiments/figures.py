@@ -90,6 +90,7 @@ _STYLE: dict[Any, Any] = {
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.titlepad": 10,  # labels of curves may lie above the panel
     "axes.grid": True,
     "grid.color": "#e8e8e8",
     "axes.axisbelow": True,

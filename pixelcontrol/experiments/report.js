@@ -92,8 +92,10 @@ class Chart {
     for (const row of this.published()) {
       if (row.x[axis] >= left && row.x[axis] <= right) seen.push(row.mean + row.half);
     }
-    const top = this.spec.top ?? Infinity;
-    return { left, right, bottom: Math.min(0, ...seen), top: Math.min(Math.max(...seen, 1e-9), top) * 1.03 };
+    // Not beyond what is possible, nor so near that next to nothing looks like much.
+    const [least, most] = this.spec.top ? [0.1 * this.spec.top, this.spec.top] : [1e-9, Infinity];
+    const top = Math.min(Math.max(...seen, least), most) * 1.03;
+    return { left, right, bottom: Math.min(0, ...seen), top };
   }
 
   render() {

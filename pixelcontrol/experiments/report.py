@@ -401,8 +401,10 @@ def _missing_section(runs: Sequence[Run]) -> str:
                 f"{run} ended at {short_count(int(run.frame[-1]))} of {short_count(wanted)} frames."
             )
     have = groups(runs)
-    agents, tasks = dict.fromkeys(run.agent for run in runs), dict.fromkeys(run.task for run in runs)
-    missing += [f"{a} was not run on {t}." for a in agents for t in tasks if (a, t) not in have]
+    tasks = tasks_in_order(runs)
+    for agent in dict.fromkeys(run.agent for run in runs):
+        if lacking := [task for task in tasks if (agent, task) not in have]:
+            missing.append(f"{agent} was not run on {_and(lacking)}.")
     if dry := [str(run) for run in runs if not _video(run).exists()]:
         missing.append(f"No video of {len(dry)} of {len(runs)} runs.")
     if bare := sum(run.config is None for run in runs):
