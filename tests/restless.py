@@ -13,4 +13,4 @@ class Restless(DrQV2):
         return torch.full((), 0.2, device=self.device)
 
 
-KIND = AgentKind(Restless, DrQV2Settings, PRESETS)
+KIND = AgentKind(Restless, DrQV2Settings, PRESETS, acts_with=("encoder", "actor"))
