@@ -89,7 +89,8 @@ class Episode:
         first, last = self._first, np.array([False])
         beside = (observation.proprio.numpy(), observation.privileged.numpy())
         step = TimeStep(observation.stack, self._action, zero, zero, first, last, *beside)
-        self._action = policy.agent.act_greedily(self._memory.push(step)).numpy()
+        with torch.no_grad():
+            self._action = policy.agent.act_greedily(self._memory.push(step)).numpy()
         self._first = np.array([False])
         return self._action[0].copy()
 
@@ -171,7 +172,8 @@ class Policy:
         if single:
             stack, proprio = stack[None], None if proprio is None else proprio[None]
         observation = self.checked(stack, proprio, stacked=self.config.loop.frame_stack)
-        action = self.agent.act_greedily(observation).numpy()
+        with torch.no_grad():
+            action = self.agent.act_greedily(observation).numpy()
         return action[0] if single else action
 
     def checked(

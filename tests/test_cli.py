@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelcontrol.cli import VERBS, main
+from pixelcontrol.cli import VERBS, _train_parser, main
+from pixelcontrol.config import FLAGS_OF_TRAIN, setting_fields
 from pixelcontrol.policy import load
 
 TINY_RUN = (  # noqa: SIM905
@@ -182,6 +183,11 @@ def test_settings_of_an_own_agent_are_flags(
     assert (
         "setting 'gain' of an agent is declared as complex, and must be one of int" in capsys.readouterr().err
     )
+
+
+def test_an_own_agents_setting_can_take_the_place_of_no_flag() -> None:
+    flags = {action.dest for action in _train_parser("drqv2")._actions}
+    assert flags - setting_fields("drqv2").keys() == FLAGS_OF_TRAIN
 
 
 def test_a_run_is_not_overwritten(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

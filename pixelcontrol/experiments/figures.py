@@ -34,7 +34,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from pixelcontrol.experiments.published import Published, load_published, max_return
 from pixelcontrol.experiments.runs import Run, agent_name, notices, read_runs, read_table, short_count
 from pixelcontrol.experiments.statistics import (
-    FEWEST_SEEDS,
     THRESHOLDS,
     estimate,
     half_width,
@@ -245,7 +244,7 @@ def _write_curves(runs: Sequence[Run], axis: Axis, stem: Path) -> list[Path]:
         _label_ends(axes, shown, axis, colours, [_final_label(table[curve.agent, task]) for curve in shown])
         axes.set_title(task)
     figure.supylabel("evaluation return", fontsize=9, color=_INK)
-    _legend(figure, curves, colours, publishers)
+    _legend(figure, [curve.agent for curve in curves], colours, any(map(_banded, curves)), publishers)
     known = {row.task for row in load_published()}
     early = [task for task in tasks if task in known and not published[task]]
     _say(figure, notices(runs) + ([f"Nothing published that early: {', '.join(early)}."] if early else []))
@@ -265,7 +264,7 @@ def _write_success(curves: Sequence[Curve], colours: Mapping[str, str], stem: Pa
         _label_ends(axes, shown, "frame", colours, [f"{curve.mean[-1]:.0%}" for curve in shown])
         axes.set_title(task)
     figure.supylabel("rate of success in evaluations", fontsize=9, color=_INK)
-    _legend(figure, curves, colours)
+    _legend(figure, [curve.agent for curve in curves], colours, any(map(_banded, curves)))
     _say(figure, notices(runs))
     return _write(figure, _curve_rows(curves), stem)
 
@@ -282,7 +281,7 @@ def _write_average(runs: Sequence[Run], stem: Path) -> list[Path]:
         _label_ends(axes, curves, axis, colours, [f"{curve.mean[-1]:.2f}" for curve in curves])
         axes.set_title(f"average of {len(comparable_tasks(runs))} tasks")
     figure.supylabel("fraction of the highest return", fontsize=9, color=_INK)
-    _legend(figure, curves, colours)
+    _legend(figure, [curve.agent for curve in curves], colours, any(map(_banded, curves)))
     _say(figure, notices(comparable(runs)) + _short_average(runs) + _left_out(runs))
     return _write(figure, _curve_rows(curves), stem)
 
@@ -331,7 +330,7 @@ def _write_statistics(runs: Sequence[Run], stem: Path) -> list[Path]:
         panels[3].axvline(0.5, color="#999999", linewidth=1, linestyle=":")
         panels[3].set(title="probability of improvement", xlim=(-0.02, 1.02))
 
-    _legend(figure, [curve for curve in task_curves(runs) if curve.agent in final], colours)
+    _legend(figure, final, colours, banded=not np.isnan([row["low"] for row in rows]).all())
     _say(figure, notices(comparable(runs)) + _left_out(runs))
     return _write(figure, rows, stem)
 
@@ -408,15 +407,19 @@ def _panels(number: int, axis: Axis | None = None, rows_of_text: int = 0) -> tup
     return figure, panels[:number]
 
 
+def _banded(curve: Curve) -> bool:
+    """Whether there were seeds enough for an interval."""
+    return not np.isnan(curve.low).all()
+
+
 def _draw_curves(axes: Axes, curves: Sequence[Curve], axis: Axis, colours: Mapping[str, str]) -> None:
     """Mean and 95 % band of each agent over its thin single seeds; that of two would hide all else."""
     for curve in curves:
         x, colour = getattr(curve, axis), colours[curve.agent]
-        banded = len(curve.returns) >= FEWEST_SEEDS
-        alpha, width = (0.4, 0.6) if banded else (0.6, 0.9)
+        alpha, width = (0.4, 0.6) if _banded(curve) else (0.6, 0.9)
         for run in curve.runs:
             axes.plot(getattr(run, axis), run.episode_return, color=colour, alpha=alpha, linewidth=width)
-        if banded:
+        if _banded(curve):
             axes.fill_between(x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
         axes.plot(x, curve.mean, color=colour, linewidth=1.8)
 
@@ -510,14 +513,17 @@ def _finish(axes: Axes, axis: Axis, highest: float | None = None) -> None:
 
 
 def _legend(
-    figure: Figure, curves: Sequence[Curve], colours: Mapping[str, str], publishers: Collection[str] = ()
+    figure: Figure,
+    agents: Iterable[str],
+    colours: Mapping[str, str],
+    banded: bool,
+    publishers: Collection[str] = (),
 ) -> None:
     """Agents by colour, above all panels, and what bands and diamonds are."""
     entries: list[Line2D | Patch] = [
-        Line2D([], [], color=colours[agent], linewidth=2, label=agent)
-        for agent in dict.fromkeys(curve.agent for curve in curves)
+        Line2D([], [], color=colours[agent], linewidth=2, label=agent) for agent in dict.fromkeys(agents)
     ]
-    if any(len(curve.returns) >= FEWEST_SEEDS for curve in curves):
+    if banded:
         entries.append(Patch(color="#666666", alpha=0.18, linewidth=0, label="95 % interval over seeds"))
     if publishers:
         colour, whose = ("#666666", "") if len(publishers) > 1 else (_INK, f"{next(iter(publishers))} as ")

@@ -40,7 +40,7 @@ from pixelcontrol.config import reserve_bytes, resolve, split_agent, transitions
 from pixelcontrol.envs.tasks import PAPER_TASKS, channel_count, find_task
 from pixelcontrol.errors import Interrupted, heeded_signals
 from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND
-from pixelcontrol.experiments.runs import short_count
+from pixelcontrol.experiments.runs import agent_name, short_count
 from pixelcontrol.logger import clock
 from pixelcontrol.machine import choose_device, usable_cores
 from pixelcontrol.rundir import RunBusy, RunLock, read_json, write_json
@@ -147,7 +147,7 @@ def plan(
     chosen = dict.fromkeys(split_agent(word) for word in agents)  # "drqv2" and "drqv2:paper" are one
     jobs = []
     for seed, task, (agent, preset) in product(seeds, tasks, chosen):
-        word = agent if preset == "paper" else f"{agent}-{preset}"
+        word = agent_name({"agent": agent, "preset": preset})
         config = resolve(task, agent, preset, seed, **overrides)
         loop = config.loop
         channels = channel_count(loop.camera or find_task(task).camera, loop.depth)

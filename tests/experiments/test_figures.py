@@ -160,6 +160,15 @@ def test_published_curves_are_named_and_where_there_are_none_is_said(write_run, 
     assert "Nothing published that early: walker_run." in words
 
 
+def test_one_seed_of_each_of_three_tasks_is_no_interval(drawn, write_run, tmp_path):
+    assert "95 % interval over seeds" in words_in(drawn / "average.svg")
+    for task in ("cheetah_run", "walker_run", "walker_walk"):
+        folder = write_run(task=task).parent
+    write_figures([folder], tmp_path / "out")
+    for name in ("average", "statistics", "curves_frames"):
+        assert "95 % interval over seeds" not in words_in(tmp_path / "out" / f"{name}.svg")
+
+
 def test_next_to_nothing_looks_like_it(write_run):
     axes = Figure().subplots()
     axes.plot([0, 1], [0, 7])

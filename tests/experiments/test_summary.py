@@ -54,9 +54,8 @@ def test_runs_evaluated_at_other_frames_are_interpolated(write_run):
 
 def test_common_frames_are_as_coarse_as_the_coarsest_where_all_runs_are_and_end_with_the_shortest(write_run):
     paths = [
-        write_run(
-            seed=0, returns=[0, 500], every_frames=50_000
-        ),  # the fewest evaluations, and one of them within
+        # the fewest evaluations, and one of them within
+        write_run(seed=0, returns=[0, 500], every_frames=50_000),
         write_run(seed=1, returns=[0, 100, 200, 300], every_frames=10_000),
     ]
     frame, _, returns = align(read_runs(paths))
