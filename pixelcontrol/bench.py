@@ -38,6 +38,7 @@ from pixelcontrol.build import (
     reach,
 )
 from pixelcontrol.config import Config
+from pixelcontrol.envs.vector import VectorEnv
 from pixelcontrol.errors import RunError
 from pixelcontrol.experiments.runs import read_table
 from pixelcontrol.experiments.sweep import ThisMachine, plan, run_all
@@ -45,7 +46,7 @@ from pixelcontrol.learner import Learner
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.replay import ring_rows
 from pixelcontrol.train import Run
-from pixelcontrol.types import Env, Replay, TimeStep
+from pixelcontrol.types import Replay, TimeStep
 
 WARM_UP = 5
 # Calls that are timed together on a GPU: a round of 16 worlds queues as many updates before it waits.
@@ -103,7 +104,7 @@ class Operations(TorchDispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
-def filled_replay(config: Config, env: Env, device: torch.device, place: str, folder: Path) -> Replay:
+def filled_replay(config: Config, env: VectorEnv, device: torch.device, place: str, folder: Path) -> Replay:
     """Build the configured replay of `env`, full, in `place` ("gpu", "ram" or "disk"); its images are noise."""
     loop, spec = config.loop, env.spec
     envs = loop.envs or FILLING_WORLDS
@@ -123,7 +124,7 @@ def filled_replay(config: Config, env: Env, device: torch.device, place: str, fo
     return replay
 
 
-def bench_update(config: Config, hardware: Hardware, env: Env, repeats: int) -> None:
+def bench_update(config: Config, hardware: Hardware, env: VectorEnv, repeats: int) -> None:
     """Time one whole update, sampling included, beside its eager fp32 form."""
     device = hardware.device
     small = dataclasses.replace(config, loop=dataclasses.replace(config.loop, replay_capacity=5_000))
@@ -164,7 +165,7 @@ def _updater(learner: Learner) -> tuple[Callable[[], None], int]:
     return make_cycle, cycle
 
 
-def bench_replay(config: Config, hardware: Hardware, env: Env, repeats: int) -> None:
+def bench_replay(config: Config, hardware: Hardware, env: VectorEnv, repeats: int) -> None:
     """Time drawing a batch from a full replay and shifting it, wherever images can be kept here.
 
     The plain form shifts as the paper says, by bilinear interpolation of float32 images.
@@ -227,7 +228,7 @@ def bench_env(config: Config, hardware: Hardware, repeats: int) -> None:
         print_ratio("env", times[1], times[hardware.envs], "one world")
 
 
-def _stepper(env: Env, config: Config) -> Callable[[], object]:
+def _stepper(env: VectorEnv, config: Config) -> Callable[[], object]:
     """Return a function that makes one agent step in every world, images and stacks included."""
     stack = FrameStack(env.image_shape[0] * config.loop.frame_stack)
     random = np.random.default_rng(config.seed)

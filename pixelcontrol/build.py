@@ -15,9 +15,10 @@ from pixelcontrol.config import AGENTS, Config, agent_kind
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.make import make_env
 from pixelcontrol.envs.tasks import find_task
+from pixelcontrol.envs.vector import VectorEnv
 from pixelcontrol.learner import choose_precision
 from pixelcontrol.replay import SequenceReplay, TransitionReplay
-from pixelcontrol.types import Agent, Env, Replay
+from pixelcontrol.types import Agent, Replay
 
 # Training and evaluation worlds draw their episodes from different random streams of one seed.
 TRAIN_STREAM, EVAL_STREAM = 0, 1
@@ -68,7 +69,7 @@ class Shapes:
     privileged_dim: int = 0
 
     @classmethod
-    def of(cls, env: Env) -> Shapes:
+    def of(cls, env: VectorEnv) -> Shapes:
         """Return those of an environment's worlds."""
         spec = env.spec
         return cls(env.image_shape, spec.action_dim, spec.proprio_dim, spec.privileged_dim)
@@ -145,7 +146,7 @@ def reach(config: Config) -> int:
     return config.loop.n_step + config.loop.frame_stack
 
 
-def check_that_batches_fit(config: Config, env: Env) -> None:
+def check_that_batches_fit(config: Config, env: VectorEnv) -> None:
     """Refuse a run that would have too few rows for a batch when its first update is due.
 
     Raises:
@@ -195,7 +196,7 @@ def build_replay(
 
 def build_env(
     config: Config, hardware: Hardware, num_worlds: int, stream: int, *, renderer: RendererName | None = None
-) -> Env:
+) -> VectorEnv:
     """Start `num_worlds` worlds of the configured task; `renderer` overrides the configured one."""
     loop = config.loop
     task = find_task(config.task)

@@ -24,6 +24,9 @@ from pixelcontrol.settings import check, flag, setting, spell, unknown
 from pixelcontrol.storage import RESERVE_BYTES
 from pixelcontrol.types import Agent
 
+LearnsFrom = Literal["transitions", "sequences"]
+"""What an agent's batches hold."""
+
 
 class AgentKind(NamedTuple):
     """One system: its class, the dataclass of its settings, its presets (overrides by preset's name), its replay.
@@ -39,7 +42,7 @@ class AgentKind(NamedTuple):
     build: Callable[..., Agent]
     settings: type[Any]
     presets: Mapping[str, Mapping[str, Any]]
-    learns_from: Literal["transitions", "sequences"] = "transitions"
+    learns_from: LearnsFrom = "transitions"
     privileged: bool = False
     acts_with: tuple[str, ...] = ()
 
@@ -119,6 +122,20 @@ def _check_own(name: str, kind: AgentKind) -> None:
             f"agent {name!r}: its presets are {', '.join(kind.presets) or 'none'}; "
             "one must be 'paper', the default"
         )
+    for preset, values in kind.presets.items():
+        for key, value in values.items():
+            if isinstance(value, Mapping) and "other" not in value:
+                raise ValueError(
+                    f"agent {name!r}: its preset {preset!r} has {key!r} by domain, without one for 'other'"
+                )
+    if kind.learns_from not in get_args(LearnsFrom):
+        raise ValueError(f"agent {name!r}: {unknown('learns_from', kind.learns_from, get_args(LearnsFrom))}")
+    if kind.learns_from == "sequences":
+        fields = {item.name for item in dataclasses.fields(kind.settings)}
+        if lacking := {"sequence_length", "foresee_ends", "conv_depth"} - fields:
+            raise ValueError(
+                f"agent {name!r}: it learns from sequences, and its settings lack {', '.join(sorted(lacking))}"
+            )
 
 
 # Settings of the loop that mean nothing to an agent that learns from sequences.

@@ -30,8 +30,9 @@ import torch
 
 from pixelcontrol.build import Shapes, build_env, build_replay, choose_hardware, reach
 from pixelcontrol.config import Config
+from pixelcontrol.envs.vector import VectorEnv
 from pixelcontrol.machine import to_device
-from pixelcontrol.types import Env, Replay, TimeStep
+from pixelcontrol.types import Replay, TimeStep
 
 # Random streams of recorded episodes: each is numbered on from those of training and evaluation.
 FIRST_STREAM = 2
@@ -68,7 +69,7 @@ class Demonstrations:
             f"{self.size_bytes / 1e9:.2f} GB"
         )
 
-    def replay(self, config: Config, env: Env, own: Replay, device: torch.device) -> Replay:
+    def replay(self, config: Config, env: VectorEnv, own: Replay, device: torch.device) -> Replay:
         """Return a replay of them, to which nothing is to be added.
 
         Args:
@@ -98,7 +99,7 @@ class Demonstrations:
         return replay
 
 
-def read_demonstrations(config: Config, env: Env) -> Demonstrations:
+def read_demonstrations(config: Config, env: VectorEnv) -> Demonstrations:
     """Read the folder `config.loop.demonstrations`, for worlds as those of `env`.
 
     Raises:
@@ -117,7 +118,7 @@ def read_demonstrations(config: Config, env: Env) -> Demonstrations:
     return Demonstrations(folder, episodes, digest.hexdigest())
 
 
-def _read(file: Path, content: bytes, env: Env) -> Mapping[str, np.ndarray]:
+def _read(file: Path, content: bytes, env: VectorEnv) -> Mapping[str, np.ndarray]:
     """Return an episode's arrays, all six, once they are what `env` would give.
 
     Raises:
@@ -134,11 +135,11 @@ def _read(file: Path, content: bytes, env: Env) -> Mapping[str, np.ndarray]:
             f"{file}: its actions were held for {held} frames, and this run's are for {spec.action_repeat}: use "
             f"--action-repeat {held}, or record anew"
         )
-    nothing = np.zeros((len(episode.get("image", ())), 0), dtype=np.float32)
+    steps = episode["reward"].size if "reward" in episode else 0
+    nothing = np.zeros((steps + 1, 0), dtype=np.float32)
     episode = {"proprio": nothing, "privileged": nothing} | episode
     if not spec.privileged_dim:  # recorded for another agent, which makes use of it
         episode["privileged"] = nothing
-    steps = len(episode.get("reward", ()))
     wanted = {
         "image": (np.uint8, (steps + 1, *env.image_shape)),
         "action": (np.float32, (steps, spec.action_dim)),
@@ -230,7 +231,7 @@ def record(config: Config, begin: Callable[[], Act], folder: str | Path, episode
     return returns
 
 
-def _run_episode(env: Env, begin: Callable[[], Act]) -> list[TimeStep]:
+def _run_episode(env: VectorEnv, begin: Callable[[], Act]) -> list[TimeStep]:
     """Return the rows of one episode of the one world, from its first to where it ends or its actor ends it."""
     rows, act = [env.reset()], begin()
     while not rows[-1].last[0]:

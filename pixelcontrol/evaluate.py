@@ -12,7 +12,8 @@ from jaxtyping import Float64, UInt8
 from torch import Tensor
 
 from pixelcontrol.distributions import SATURATED_MEAN
-from pixelcontrol.types import Agent, Env
+from pixelcontrol.envs.vector import VectorEnv
+from pixelcontrol.types import Agent
 
 # What an agent's memory draws in an evaluation is the same every time.
 MEMORY_SEED = 0
@@ -53,7 +54,7 @@ class Evaluation:
 
 def evaluate(
     agent: Agent,
-    env: Env,
+    env: VectorEnv,
     episodes: int,
     before_step: Callable[[], None] = lambda: None,
 ) -> Evaluation:

@@ -150,10 +150,9 @@ class Learner:
         for generator in (self.replay.generator, self.agent.generator):
             graph.register_generator_state(generator)
         try:
-            # Turns follow one another as they were recorded, so their graphs may share memory. Other threads may
-            # go on as they like: one of them collects garbage.
-            pool = next((recorded.pool() for recorded, _ in self.graphs.values()), None)
-            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            # A memory pool of its own: metrics of one turn are read after the next ones ran. Other threads may go
+            # on as they like: one of them collects garbage.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 metrics = self._update_once(turn)
         except RuntimeError as error:
             # what it met; the end of a failed capture then fails too, in words for nobody

@@ -189,7 +189,7 @@ def write_video(path: Path, video: UInt8[np.ndarray, "images height width 3"]) -
     even = large[:, : large.shape[1] // 2 * 2, : large.shape[2] // 2 * 2]
     temporary = path.with_suffix(f".tmp{path.suffix}")
     try:
-        if path.suffix == ".gif":
+        if path.suffix.lower() == ".gif":
             imageio.imwrite(temporary, even, duration=1000 / IMAGES_PER_SECOND, loop=0)
         else:
             imageio.imwrite(

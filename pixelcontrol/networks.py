@@ -131,24 +131,22 @@ def see(
     return F.conv2d(centred, first.weight / 255.0, first.bias, first.stride)
 
 
-def projection(feature_count: int, feature_dim: int, *, tanh: bool = True) -> nn.Sequential:
-    """Linear, LayerNorm, tanh: from the features of images to a small vector in [-1, 1] (the "trunk").
+class Trunk(nn.Sequential):
+    """Linear, LayerNorm, tanh: from the features of images to a small vector in [-1, 1].
 
-    CURL leaves out the tanh.
+    Proprioception behind them stays as it is. CURL leaves out the tanh.
     """
-    squash = nn.Tanh() if tanh else nn.Identity()
-    return nn.Sequential(nn.Linear(feature_count, feature_dim), nn.LayerNorm(feature_dim), squash)
 
+    def __init__(self, feature_count: int, feature_dim: int, *, tanh: bool = True) -> None:
+        squash = nn.Tanh() if tanh else nn.Identity()
+        super().__init__(nn.Linear(feature_count, feature_dim), nn.LayerNorm(feature_dim), squash)
+        self.feature_count = feature_count
 
-def condense(
-    trunk: nn.Sequential, features: Float[Tensor, "batch features"]
-) -> Float[Tensor, "batch condensed"]:
-    """Project the features of images by `trunk`, and leave proprioception behind them as it is."""
-    linear = trunk[0]
-    assert isinstance(linear, nn.Linear)
-    seen, proprio = features[:, : linear.in_features], features[:, linear.in_features :]
-    small = trunk(seen)
-    return torch.cat([small, proprio.to(small.dtype)], dim=1) if proprio.shape[1] else small
+    def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch small"]:
+        """Return (batch, feature_dim + proprio_dim) for (batch, feature_count + proprio_dim)."""
+        seen, proprio = features[:, : self.feature_count], features[:, self.feature_count :]
+        small = super().forward(seen)
+        return torch.cat([small, proprio.to(small.dtype)], dim=1) if proprio.shape[1] else small
 
 
 def rectified(hidden_dim: int, normed: bool) -> list[nn.Module]:
@@ -182,12 +180,12 @@ class DeterministicActor(nn.Module):
         normed: bool = False,
     ) -> None:
         super().__init__()
-        self.trunk = projection(feature_count, feature_dim)
+        self.trunk = Trunk(feature_count, feature_dim)
         self.policy = mlp(feature_dim + proprio_dim, hidden_dim, action_dim, normed=normed)
 
     def forward(self, features: Tensor) -> Float32[Tensor, "batch action"]:
         """Return the mean action for (batch, feature_count + proprio_dim) features, before tanh."""
-        return self.policy(condense(self.trunk, features)).float()
+        return self.policy(self.trunk(features)).float()
 
 
 class StochasticActor(nn.Module):
@@ -205,7 +203,7 @@ class StochasticActor(nn.Module):
         trunk_tanh: bool = True,
     ) -> None:
         super().__init__()
-        self.trunk = projection(feature_count, feature_dim, tanh=trunk_tanh)
+        self.trunk = Trunk(feature_count, feature_dim, tanh=trunk_tanh)
         self.policy = mlp(feature_dim + proprio_dim, hidden_dim, 2 * action_dim)
         low, high = log_std_bounds
         if not low < high:
@@ -216,7 +214,7 @@ class StochasticActor(nn.Module):
         self, features: Tensor
     ) -> tuple[Float32[Tensor, "batch action"], Float32[Tensor, "batch action"]]:
         """Return mean and log σ, before tanh; another tanh keeps log σ between its bounds."""
-        mean, raw = self.policy(condense(self.trunk, features)).float().chunk(2, dim=-1)
+        mean, raw = self.policy(self.trunk(features)).float().chunk(2, dim=-1)
         low, high = self.log_std_bounds
         return mean, low + 0.5 * (high - low) * (raw.tanh() + 1.0)
 
@@ -284,7 +282,7 @@ class TwinCritic(nn.Module):
         normed: bool = False,
     ) -> None:
         super().__init__()
-        self.trunk = projection(feature_count, feature_dim, tanh=trunk_tanh)
+        self.trunk = Trunk(feature_count, feature_dim, tanh=trunk_tanh)
         self.twins = nn.Sequential(
             TwinLinear(feature_dim + proprio_dim + action_dim, hidden_dim),
             *rectified(hidden_dim, normed),
@@ -297,7 +295,7 @@ class TwinCritic(nn.Module):
         self, features: Tensor, action: Float32[Tensor, "batch action"]
     ) -> Float32[Tensor, "2 batch"]:
         """Return both values of (batch, feature_count + proprio_dim) features with actions."""
-        small = condense(self.trunk, features)
+        small = self.trunk(features)
         inputs = torch.cat([small, action.to(small.dtype)], dim=-1)
         return self.twins(inputs.expand(2, -1, -1))
 
@@ -375,12 +373,11 @@ def rounded(*networks: nn.Module) -> list[Callable[..., Any]]:
     dtype = compute_dtype(next(networks[0].parameters()).device)
     if dtype == torch.float32:
         return list(networks)
-    # these compute in float32
     places = [
         (index, f"{prefix}.{name}".removeprefix("."))
         for index, network in enumerate(networks)
         for prefix, layer in network.named_modules()
-        if not isinstance(layer, nn.LayerNorm | Value | TwinValue)
+        if not isinstance(layer, nn.LayerNorm | Value | TwinValue)  # which compute in float32
         for name, _ in layer.named_parameters(recurse=False)
     ]
     weights = [networks[index].get_parameter(name) for index, name in places]
@@ -394,13 +391,32 @@ def rounded(*networks: nn.Module) -> list[Callable[..., Any]]:
     return [computing(network, part) for network, part in zip(networks, copies, strict=True)]
 
 
-def backpropagate(loss: Float32[Tensor, ""], weights: Iterable[Tensor] | None = None) -> None:
-    """Give `weights`, or all that `loss` depends on, their gradients, each as precise as its product was.
+def adam(weights: Iterable[Any], learning_rate: float, **options: Any) -> torch.optim.Adam:
+    """Return Adam for weights, or groups of them, as one kernel with all its state on the device.
 
-    Within an autocast region PyTorch would compute gradients of float32 layers in bf16.
+    On a CPU too, so that a run may move to a GPU. `options` are those of `torch.optim.Adam`.
     """
+    return torch.optim.Adam(weights, learning_rate, fused=True, capturable=True, **options)
+
+
+def descend(loss: Float32[Tensor, ""], optimiser: torch.optim.Optimizer, clip: float | None = None) -> None:
+    """Move an optimiser's own weights, and no others, one step down `loss`; all else in it is a judge.
+
+    Gradients are as precise as their products were: within an autocast region PyTorch would compute those of
+    float32 layers in bf16.
+
+    Args:
+        loss: to be less.
+        optimiser: of the weights that learn.
+        clip: largest norm of all gradients together; None does not clip.
+    """
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    optimiser.zero_grad(set_to_none=True)
     with torch.autocast(loss.device.type, enabled=False):
-        loss.backward(inputs=None if weights is None else list(weights))
+        loss.backward(inputs=weights)
+    if clip is not None:
+        nn.utils.clip_grad_norm_(weights, clip)
+    optimiser.step()
 
 
 @torch.no_grad()

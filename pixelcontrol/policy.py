@@ -365,7 +365,8 @@ def load(run_dir: str | Path) -> Policy:
     machine.prepare_process()
     state = Checkpoints(run_dir).load()
     shapes = Shapes(*(state[item.name] for item in fields(Shapes)))
-    agent = build_agent(config, shapes, torch.device("cpu"))
+    with torch.random.fork_rng(devices=[]):  # it seeds PyTorch's own generator, which is the caller's
+        agent = build_agent(config, shapes, torch.device("cpu"))
     restore(agent, agent.state_dict() | state["agent"])  # `best` has no optimisers, a policy alone no critics
     frame = state["counters"]["agent_step"] * config.loop.action_repeat
     return Policy(config, agent, frame, shapes, read_json(run_dir / "config.json").get("world", ""))

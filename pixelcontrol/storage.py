@@ -1,6 +1,6 @@
 """Where the replay's images live: on the GPU, in RAM, or in a file, by what is free.
 
-One image of 84x84 takes 21,168 bytes and is stored once, so a million transitions take 21.4 GB; the official
+One image of 84x84 takes 21,168 bytes and is stored once, so a million transitions take 21.2 GB; the official
 code, which stores whole observations, takes 63.5 GB.
 """
 
@@ -87,7 +87,9 @@ def choose(
     copies = f"checkpoints keep a copy, {copy_bytes / 1e9:.1f} GB on disk (--keep-replay no)"
     for tier, room in free.items():
         if size + (copy_bytes if tier == "disk" else 0) <= room:
-            return Storage(tier, size, words if copy_bytes <= free["disk"] else f"{words}; WARNING: {copies}")
+            return Storage(
+                tier, size, words if copy_bytes <= max(0, free["disk"]) else f"{words}; WARNING: {copies}"
+            )
     rooms = [room / 2 if copy_bytes and tier == "disk" else room for tier, room in free.items()]
     fits = int(shape[0] * shape[1] * max(0.0, *rooms) / size) // 1000 * 1000
     raise ValueError(

@@ -52,7 +52,7 @@ from pixelcontrol.config import (
     transitions_kept,
 )
 from pixelcontrol.demonstrations import read_demonstrations
-from pixelcontrol.envs.vector import WorkerError
+from pixelcontrol.envs.vector import VectorEnv, WorkerError
 from pixelcontrol.errors import Interrupted, RunError, heeded_signals
 from pixelcontrol.evaluate import evaluate
 from pixelcontrol.journal import Journal
@@ -61,7 +61,7 @@ from pixelcontrol.logger import Progress, clock
 from pixelcontrol.replay import ring_rows
 from pixelcontrol.rundir import RunLock, write_json
 from pixelcontrol.settings import flag, spell
-from pixelcontrol.types import Agent, Env, Replay, TimeStep
+from pixelcontrol.types import Agent, Replay, TimeStep
 
 # How often losses go to TensorBoard and the live line, beside the rows of finished episodes.
 METRICS_EVERY_FRAMES = 1_000
@@ -303,7 +303,9 @@ class Run:
     def _learn(self, updates: int, turn: int | None = None) -> None:
         """Make updates: each in its turn of the agent's cycle, or all of them the same."""
         for _ in range(updates):
-            whose = self.counters.update if turn is None else turn
+            # those that caught up took no turns
+            usual = self.counters.update - self.config.loop.catch_up_updates
+            whose = usual if turn is None else turn
             metrics = self.learner.update(self.counters.agent_step, whose)
             if unlisted := metrics.keys() - {*self.agent.metric_names}:
                 raise ValueError(
@@ -647,22 +649,19 @@ def train(config: Config, run_dir: Path | str, *, resume: bool = False) -> None:
 
 def _train_and_save(run: Run) -> None:
     try:
-        try:
-            run.train()
-            run.finish()
-        except WorkerError as error:
-            run.heed_signal()  # was it to stop, the worker matters no more
-            if run.counters.agent_step == 0:  # there is nothing to save, and the mended world finds room
-                raise ValueError(str(error)) from error
-            raise
+        run.train()
+        run.finish()
     except (Interrupted, WorkerError) as reason:
+        if (
+            run.signal is None and run.counters.agent_step == 0
+        ):  # nothing to save; the mended world finds room
+            raise ValueError(str(reason)) from reason
         try:
             run.save()
         except CheckpointNotSaved as error:
             raise CheckpointNotSaved(f"{reason}; {error}") from error
-        if isinstance(reason, WorkerError):
-            raise WorkerError(f"{reason}; all is saved: {run.how_to_resume}") from reason
-        raise
+        run.heed_signal()  # was it to stop, a failed worker matters no more
+        raise WorkerError(f"{reason}; all is saved: {run.how_to_resume}") from reason
 
 
 @contextmanager
@@ -706,7 +705,7 @@ def _settled(config: Config, hardware: Hardware) -> dict[str, Any]:
     return config.flat() | {"envs": hardware.envs, "precision": hardware.precision}
 
 
-def write_config(config: Config, run_dir: Path, hardware: Hardware, env: Env) -> None:
+def write_config(config: Config, run_dir: Path, hardware: Hardware, env: VectorEnv) -> None:
     """Write `config.json`: every choice, what "auto" came to, worlds, versions, commit and machine."""
     content = {
         "agent": config.agent,

@@ -161,46 +161,6 @@ class TimeStep:
     success: Bool[np.ndarray, " worlds"] | None = None
 
 
-@runtime_checkable
-class Env(Protocol):
-    """N worlds, stepped together. `send` starts the physics and returns at once; `receive` waits for it.
-
-    Attributes:
-        spec: of every one of the worlds.
-        renderer: what draws the images.
-        num_worlds: N.
-        image_shape: (channels, height, width).
-        faults: how often some of the worlds failed, lost their episodes and began new ones.
-    """
-
-    spec: WorldSpec
-    renderer: Renderer
-    num_worlds: int
-    image_shape: tuple[int, int, int]
-    faults: int
-
-    def reset(self) -> TimeStep:
-        """Start a new episode in every world; every row is `first`."""
-
-    def send(self, action: Float32[np.ndarray, "worlds action"]) -> None:
-        """Start one agent step. A world whose last row was `last` ignores its action and resets instead."""
-
-    def receive(self) -> TimeStep:
-        """Wait for the step begun by `send` and draw its images."""
-
-    def state(self) -> dict[str, Any]:
-        """What `load_state` needs to continue in mid-episode, as tensors, numbers, strings, lists, dicts."""
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state` was taken; follow with `send`."""
-
-    def hurry(self) -> None:
-        """From now on give up a world that hangs after seconds; may be called by a signal handler."""
-
-    def close(self) -> None:
-        """End every worker process."""
-
-
 class Observation(NamedTuple):
     """What an agent that learns from transitions acts on, for a batch of moments.
 

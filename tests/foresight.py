@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from pixelcontrol.agents.drqv2 import PRESETS, DrQV2, DrQV2Settings
 from pixelcontrol.config import ACTOR, AgentKind
-from pixelcontrol.networks import backpropagate, rounded
+from pixelcontrol.networks import adam, descend, rounded
 from pixelcontrol.settings import setting
 
 
@@ -27,9 +27,7 @@ class Foresight(DrQV2):
         self.foresight = torch.nn.Linear(features + action_dim, 64).to(self.device)
         self.goal = torch.nn.Linear(features, 64).to(self.device).requires_grad_(False)
         weights = [*self.foresight.parameters(), *self.encoder.parameters()]
-        self.foresight_optimiser = torch.optim.Adam(
-            weights, lr=settings.foresight_rate, fused=True, capturable=True
-        )
+        self.foresight_optimiser = adam(weights, settings.foresight_rate)
 
     def update(self, batch, agent_step):
         metrics = super().update(batch, agent_step)
@@ -38,9 +36,7 @@ class Foresight(DrQV2):
             wanted = goal(encoder(*batch.next_observation.seen))
         features = encoder(*batch.observation.seen)
         loss = functional.mse_loss(foresight(torch.cat([features, batch.action], -1)).float(), wanted.float())
-        self.foresight_optimiser.zero_grad(set_to_none=True)
-        backpropagate(loss)
-        self.foresight_optimiser.step()
+        descend(loss, self.foresight_optimiser)
         return metrics | {"foresight_loss": loss.detach()}
 
 

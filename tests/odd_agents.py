@@ -36,4 +36,7 @@ LIKE_A_FLAG = AgentKind(DrQV2, LikeAFlag, PRESETS)
 UNDECLARED = AgentKind(DrQV2, Undeclared, PRESETS)
 NO_DATACLASS = AgentKind(DrQV2, dict, PRESETS)
 NO_DEFAULT = AgentKind(DrQV2, DrQV2Settings, {"mine": {}})
+NO_OTHER = AgentKind(DrQV2, DrQV2Settings, {"paper": {"action_repeat": {"cheetah": 4}}})
+NO_LENGTH = AgentKind(DrQV2, DrQV2Settings, PRESETS, learns_from="sequences")
+MISSPELT = AgentKind(DrQV2, DrQV2Settings, PRESETS, learns_from="Sequences")  # type: ignore[arg-type]
 MUTE = AgentKind(Mute, DrQV2Settings, PRESETS)

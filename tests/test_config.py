@@ -186,6 +186,15 @@ def test_every_setting_says_what_it_is_and_where_it_comes_from(agent: str) -> No
         ({"agent": "odd_agents:UNDECLARED"}, "its setting 'width' must be declared by pixelcontrol.settings"),
         ({"agent": "odd_agents:NO_DATACLASS"}, "its settings must be a dataclass, and are <class 'dict'>"),
         ({"agent": "odd_agents:NO_DEFAULT"}, "its presets are mine; one must be 'paper', the default"),
+        (
+            {"agent": "odd_agents:NO_OTHER", "task": "walker_walk"},
+            "its preset 'paper' has 'action_repeat' by domain, without one for 'other'",
+        ),
+        (
+            {"agent": "odd_agents:NO_LENGTH"},
+            "it learns from sequences, and its settings lack conv_depth, foresee_ends, sequence_length",
+        ),
+        ({"agent": "odd_agents:MISSPELT"}, "learns_from 'Sequences' is unknown; did you mean 'sequences'?"),
         ({"preset": "papr"}, "did you mean 'paper'"),
         ({"batch_sice": 3}, "did you mean 'batch_size'"),
         ({"batch_size": 0}, "--batch-size is 0, but must be at least 1"),

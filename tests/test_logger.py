@@ -88,6 +88,11 @@ def test_the_speed_is_that_of_the_last_seconds_and_never_of_seed_frames_and_lear
     assert said.endswith("1,000/10,000 frames  24 frames/s    6m15s left\n")
 
 
+def test_an_animation_is_shown_over_and_over_however_its_ending_is_spelt(tmp_path: Path) -> None:
+    write_video(tmp_path / "film.GIF", np.arange(384, dtype=np.uint8).reshape(2, 8, 8, 3))
+    assert b"NETSCAPE" in (tmp_path / "film.GIF").read_bytes()  # the extension that says so
+
+
 @pytest.mark.parametrize("name", ["film.mp4", "film.gif"])
 def test_a_film_that_cannot_be_written_leaves_nothing(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,16 +12,16 @@ from pixelcontrol.networks import (
     DeterministicActor,
     RunningNorm,
     StochasticActor,
+    Trunk,
     TwinCritic,
     TwinLinear,
     Value,
-    backpropagate,
+    adam,
     compute_dtype,
-    condense,
+    descend,
     ema_update,
     initialise,
     mlp,
-    projection,
     rounded,
 )
 
@@ -131,8 +131,8 @@ def test_the_smallest_images_leave_one_pixel():
     assert ConvEncoder((9, 15, 15)).feature_count == 32
 
 
-def test_projection_is_linear_layernorm_tanh():
-    trunk = with_random_biases(projection(7, 5))
+def test_a_trunk_is_linear_layernorm_tanh():
+    trunk = with_random_biases(Trunk(7, 5))
     features = torch.randn(3, 7) * 4
     for sample in range(3):
         expected = slow_projection(trunk, features[sample].double().numpy())
@@ -194,11 +194,10 @@ def test_encoder_of_images_alone_takes_proprioception_of_no_numbers():
 
 
 def test_trunks_project_features_and_leave_proprioception_as_it_is():
-    trunk = with_random_biases(projection(7, 5))
+    trunk = with_random_biases(Trunk(7, 5))
     features = (torch.randn(3, 9) * 4).requires_grad_()
-    small = condense(trunk, features)
+    small = trunk(features)
     assert torch.equal(small, torch.cat([trunk(features[:, :7]), features[:, 7:]], dim=1))
-    assert torch.equal(condense(trunk, features[:, :7]), trunk(features[:, :7]))
     (gradient,) = torch.autograd.grad(small[:, 5:].sum(), features)
     assert torch.equal(gradient, torch.tensor([0.0] * 7 + [1.0] * 2).expand(3, -1))
 
@@ -367,9 +366,25 @@ def test_gradients_of_values_are_float32_too():
         nn.init.ones_(head.weight)
         nn.init.zeros_(head.bias)
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            backpropagate((head(x) - target).square().mean())
+            descend((head(x) - target).square().mean(), adam(head.parameters(), 1e-3))
         gradients.append(head.weight.grad)
     assert torch.equal(*gradients)
+
+
+def test_a_step_moves_an_optimisers_own_weights_and_gives_no_others_a_gradient():
+    learner, judge = nn.Linear(3, 3), nn.Linear(3, 1)
+    before = [parameter.detach().clone() for parameter in (*learner.parameters(), *judge.parameters())]
+    descend(judge(learner(torch.ones(1, 3))).square().sum(), adam(learner.parameters(), 0.1))
+    after = [*learner.parameters(), *judge.parameters()]
+    assert [torch.equal(*pair) for pair in zip(before, after, strict=True)] == [False, False, True, True]
+    assert all(parameter.grad is None for parameter in judge.parameters())
+
+
+def test_gradients_are_clipped_together():
+    weights = [nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))]
+    optimiser = torch.optim.SGD([{"params": weights[:1]}, {"params": weights[1:]}], lr=1.0)
+    descend(30.0 * weights[0] + 40.0 * weights[1], optimiser, clip=5.0)
+    torch.testing.assert_close(torch.stack(weights), torch.tensor([-3.0, -4.0]))
 
 
 def test_every_network_gets_its_own_weights():

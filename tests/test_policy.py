@@ -57,6 +57,12 @@ def sensing_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_loading_a_policy_leaves_the_callers_random_numbers_as_they_were(run_dir: Path) -> None:
+    before = torch.get_rng_state()
+    pixelcontrol.load(run_dir)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_an_episode_with_proprioception_is_that_of_its_stacks(sensing_dir: Path) -> None:
     policy = pixelcontrol.load(sensing_dir)
     draw = np.random.default_rng(0)

@@ -60,6 +60,7 @@ def test_a_file_needs_room_for_the_copy_that_checkpoints_keep(machine, tmp_path)
         choose(SHAPE, CPU, tmp_path, RESERVE_BYTES, SIZE)
     machine(ram=RESERVE_BYTES + SIZE, disk=SHORT)
     assert "WARNING: checkpoints keep a copy" in choose(SHAPE, CPU, tmp_path, RESERVE_BYTES, SIZE).reason
+    assert "WARNING" not in choose(SHAPE, CPU, tmp_path, RESERVE_BYTES, copy_bytes=0).reason
     machine(ram=RESERVE_BYTES + SIZE, disk=ENOUGH)
     assert "WARNING" not in choose(SHAPE, CPU, tmp_path, RESERVE_BYTES, SIZE).reason
 

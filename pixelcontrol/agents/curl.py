@@ -36,7 +36,7 @@ from pixelcontrol.agents.sac import (
 from pixelcontrol.augment import centre_crop, random_crop
 from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
-from pixelcontrol.networks import backpropagate, load_state, rounded, save_state
+from pixelcontrol.networks import adam, descend, load_state, rounded, save_state
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Observation, Transitions, Update
 
@@ -96,7 +96,7 @@ class CURL:
             {"params": encoding, "lr": 2.0 * settings.learning_rate},
             {"params": self.similarity.parameters()},
         ]
-        self.contrast_optimiser = self.model.adam(groups)
+        self.contrast_optimiser = adam(groups, settings.learning_rate)
         self.generator = random_stream(seed, "agent", device)
 
     @property
@@ -157,9 +157,7 @@ class CURL:
         answer = torch.arange(len(logits), device=logits.device)
         loss = F.cross_entropy(logits, answer)
         if self.settings.contrast:
-            self.contrast_optimiser.zero_grad(set_to_none=True)
-            backpropagate(loss)
-            self.contrast_optimiser.step()
+            descend(loss, self.contrast_optimiser)
         accuracy = (logits.argmax(dim=1) == answer).float().mean()
         return {"contrast_loss": loss.detach(), "contrast_accuracy": accuracy}
 

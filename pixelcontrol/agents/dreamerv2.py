@@ -51,7 +51,7 @@ from pixelcontrol.agents.rssm import (
 )
 from pixelcontrol.distributions import gumbel_noise, truncated_normal
 from pixelcontrol.machine import random_stream, to_device
-from pixelcontrol.networks import Value, backpropagate, load_state, rounded, save_state
+from pixelcontrol.networks import Value, descend, load_state, rounded, save_state
 from pixelcontrol.returns import lambda_return
 from pixelcontrol.settings import setting
 from pixelcontrol.types import Sequences, TimeStep, Update
@@ -96,10 +96,6 @@ class DreamerV2Settings:
     exploration_steps: int = setting(
         2_500, "agent steps with uniformly random actions at the start", "code: prefill", low=0
     )
-
-
-# The networks of the world model; the last may be none.
-MODEL = "encoder", "transition", "prior", "posterior", "decoder", "reward", "survival"
 
 
 class LatentMemory:
@@ -189,9 +185,9 @@ class DreamerV2:
         self.generator = random_stream(seed, "agent", device)
 
     def model(self) -> tuple[nn.Module, ...]:
-        """Return the networks of the world model, in the order of `MODEL`."""
-        *known, survival = (getattr(self, name) for name in MODEL)
-        return *known, *survival
+        """Return the networks of the world model; the last, which foresees ends, is there or not."""
+        known = self.encoder, self.transition, self.prior, self.posterior, self.decoder, self.reward
+        return *known, *self.survival
 
     def _adam(self, learning_rate: float, *networks: nn.Module) -> torch.optim.AdamW:
         parameters = [parameter for network in networks for parameter in network.parameters()]
@@ -298,7 +294,7 @@ class DreamerV2:
         for head in survival:
             logit = head(features)
             losses["ending_loss"] = F.binary_cross_entropy_with_logits(logit, batch.discount.flatten())
-        self._step(self.model_optimiser, torch.stack(list(losses.values())).sum())
+        descend(torch.stack(list(losses.values())).sum(), self.model_optimiser, s.gradient_clip)
         return features.detach(), {name: loss.detach() for name, loss in losses.items()} | {"kl": kl}
 
     def update_behaviour(self, start: Float32[Tensor, "states features"]) -> dict[str, Tensor]:
@@ -330,12 +326,12 @@ class DreamerV2:
         weight = passed.cumprod(dim=0)
         entropy = torch.stack(entropies)
         actor_loss = -(weight * (target + s.entropy_weight * entropy)).mean()
-        self._step(self.actor_optimiser, actor_loss)
+        descend(actor_loss, self.actor_optimiser, s.gradient_clip)
 
         (critic,) = rounded(self.critic)
         value = critic(features[:-1].detach())
         critic_loss = 0.5 * (weight * (value - target.detach()).square()).mean()
-        self._step(self.critic_optimiser, critic_loss)
+        descend(critic_loss, self.critic_optimiser, s.gradient_clip)
         self._copy_critic()
         return {
             "actor_loss": actor_loss.detach(),
@@ -343,14 +339,6 @@ class DreamerV2:
             "target_mean": target.detach().mean(),
             "entropy": entropy.detach().mean(),
         }
-
-    def _step(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-        """Let `loss` reach the optimiser's own weights and no others, and step."""
-        parameters = optimiser.param_groups[0]["params"]
-        optimiser.zero_grad(set_to_none=True)
-        backpropagate(loss, parameters)
-        nn.utils.clip_grad_norm_(parameters, self.settings.gradient_clip)
-        optimiser.step()
 
     @torch.no_grad()
     def _copy_critic(self) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -27,7 +26,8 @@ from pixelcontrol.networks import (
     ConvEncoder,
     DeterministicActor,
     TwinCritic,
-    backpropagate,
+    adam,
+    descend,
     ema_update,
     initialise,
     load_state,
@@ -122,11 +122,10 @@ class DrQV2:
             network.to(device)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
 
-        # capturable on a CPU too, so that a run may move to a GPU
-        adam = partial(torch.optim.Adam, lr=settings.learning_rate, fused=True, capturable=True)
         # One optimiser for critic and encoder: Adam treats every parameter alone, so it equals the official two.
-        self.critic_optimiser = adam([*self.critic.parameters(), *self.encoder.parameters()])
-        self.actor_optimiser = adam(self.actor.parameters())
+        critic_weights = [*self.critic.parameters(), *self.encoder.parameters()]
+        self.critic_optimiser = adam(critic_weights, settings.learning_rate)
+        self.actor_optimiser = adam(self.actor.parameters(), settings.learning_rate)
         self.generator = random_stream(seed, "agent", device)
 
     @property
@@ -225,9 +224,7 @@ def update_critic(
 
     q = critic(features, batch.action)
     loss = twin_loss(q, target)
-    agent.critic_optimiser.zero_grad(set_to_none=True)
-    backpropagate(loss)
-    agent.critic_optimiser.step()
+    descend(loss, agent.critic_optimiser)
     return {"critic_loss": loss.detach(), "q_mean": q.detach().mean(), "target_mean": target.mean()}
 
 
@@ -241,10 +238,7 @@ def update_actor(agent: ActorCritic, features: Tensor, std: Float32[Tensor, ""])
     loss = -critic(features, action).amin(dim=0).mean()
     if agent.settings.saturation_penalty:
         loss = loss + agent.settings.saturation_penalty * pre_tanh.square().mean()
-    agent.actor_optimiser.zero_grad(set_to_none=True)
-    # The critic is a judge here: its own gradients are neither wanted nor computed.
-    backpropagate(loss, agent.actor.parameters())
-    agent.actor_optimiser.step()
+    descend(loss, agent.actor_optimiser)
     return {"actor_loss": loss.detach(), "saturation": saturated_share(pre_tanh), "std": std}
 
 

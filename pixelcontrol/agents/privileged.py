@@ -37,7 +37,8 @@ from pixelcontrol.networks import (
     DeterministicActor,
     RunningNorm,
     TwinCritic,
-    backpropagate,
+    adam,
+    descend,
     ema_update,
     initialise,
     load_state,
@@ -119,11 +120,10 @@ class Privileged:
             network.to(device)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
 
-        # capturable on a CPU too, so that a run may move to a GPU
-        adam = partial(torch.optim.Adam, lr=settings.learning_rate, fused=True, capturable=True)
-        self.critic_optimiser = adam(self.critic.parameters())
-        self.actor_optimiser = adam(self.actor.parameters())
-        self.student_optimiser = adam([*self.student.parameters(), *self.encoder.parameters()])
+        student_weights = [*self.student.parameters(), *self.encoder.parameters()]
+        self.critic_optimiser = adam(self.critic.parameters(), settings.learning_rate)
+        self.actor_optimiser = adam(self.actor.parameters(), settings.learning_rate)
+        self.student_optimiser = adam(student_weights, settings.learning_rate)
         self.generator = random_stream(seed, "agent", device)
 
     @property
@@ -204,9 +204,7 @@ class Privileged:
         size = value.detach().abs().mean().clamp(min=1.0)
         loss = error - s.student_value_weight * value.mean() / size
         loss = loss + s.saturation_penalty * pre_tanh.square().mean()
-        self.student_optimiser.zero_grad(set_to_none=True)
-        backpropagate(loss, [*self.student.parameters(), *self.encoder.parameters()])
-        self.student_optimiser.step()
+        descend(loss, self.student_optimiser)
         return {"student_error": error.detach(), "student_saturation": saturated_share(pre_tanh)}
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ in DrQ-v2 the target critic sees through a slow copy of the convolutions, and pi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +28,8 @@ from pixelcontrol.networks import (
     ConvEncoder,
     StochasticActor,
     TwinCritic,
-    backpropagate,
+    adam,
+    descend,
     ema_update,
     initialise,
     load_state,
@@ -132,26 +133,14 @@ class SACModel:
         self.target_encoder.norm = self.encoder.norm
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
 
-        # capturable on a CPU too, so that a run may move to a GPU
-        self.adam = partial(torch.optim.Adam, lr=settings.learning_rate, fused=True, capturable=True)
-        self.critic_optimiser = self.adam([*self.critic.parameters(), *self.encoder.parameters()])
-        self.actor_optimiser = self.adam(self.actor.parameters())
-        self.temperature_optimiser = self.adam(
+        critic_weights = [*self.critic.parameters(), *self.encoder.parameters()]
+        self.critic_optimiser = adam(critic_weights, settings.learning_rate)
+        self.actor_optimiser = adam(self.actor.parameters(), settings.learning_rate)
+        self.temperature_optimiser = adam(
             self.temperature.parameters(),
-            lr=settings.temperature_learning_rate,
+            settings.temperature_learning_rate,
             betas=(settings.temperature_beta1, 0.999),
         )
-
-
-def draw_action(
-    model: SACModel,
-    actor: Callable[[Tensor], tuple[Tensor, Tensor]],
-    features: Tensor,
-    generator: torch.Generator,
-) -> tuple[Float32[Tensor, "batch action"], Float32[Tensor, " batch"]]:
-    """Draw a ~ π for the encoder's features, and return it with log π(a|s); `actor` is the model's, `rounded`."""
-    mean, log_std = actor(features)
-    return tanh_normal(mean, log_std, generator, model.settings.slope_floor)
 
 
 @torch.no_grad()
@@ -162,8 +151,8 @@ def explore(
     model.encoder.show(observation.proprio)
     if agent_step < model.settings.exploration_steps:
         return uniform_action(len(observation.stack), model.action_dim, generator)
-    action, _ = draw_action(model, model.actor, model.encoder(*observation.seen), generator)
-    return action
+    mean, log_std = model.actor(model.encoder(*observation.seen))
+    return tanh_normal(mean, log_std, generator)[0]
 
 
 @torch.no_grad()
@@ -181,7 +170,8 @@ def soft_value(
     encoder, actor, target_encoder, target_critic = rounded(
         model.encoder, model.actor, model.target_encoder, model.target_critic
     )
-    action, log_prob = draw_action(model, actor, encoder(*observation.seen), generator)
+    mean, log_std = actor(encoder(*observation.seen))
+    action, log_prob = tanh_normal(mean, log_std, generator, model.settings.slope_floor)
     value = target_critic(target_encoder(*observation.seen), action).amin(dim=0)
     return value - model.temperature() * log_prob
 
@@ -196,9 +186,7 @@ def update_critic(
     encoder, critic = rounded(model.encoder, model.critic)
     q = critic(encoder(*observation.seen), action)
     loss = twin_loss(q, target)
-    model.critic_optimiser.zero_grad(set_to_none=True)
-    backpropagate(loss)
-    model.critic_optimiser.step()
+    descend(loss, model.critic_optimiser)
     return {"critic_loss": loss.detach(), "q_mean": q.detach().mean(), "target_mean": target.mean()}
 
 
@@ -208,13 +196,11 @@ def update_actor(model: SACModel, observation: Observation, generator: torch.Gen
     with torch.no_grad():
         encoder, critic = rounded(model.encoder, model.critic)
         features = encoder(*observation.seen)
-    action, log_prob = draw_action(model, actor, features, generator)
+    mean, log_std = actor(features)
+    action, log_prob = tanh_normal(mean, log_std, generator, model.settings.slope_floor)
     value = critic(features, action).amin(dim=0)
     loss = (model.temperature().detach() * log_prob - value).mean()
-    model.actor_optimiser.zero_grad(set_to_none=True)
-    # The critic is a judge here: its own gradients are neither wanted nor computed.
-    backpropagate(loss, model.actor.parameters())
-    model.actor_optimiser.step()
+    descend(loss, model.actor_optimiser)
     return {"actor_loss": loss.detach()} | update_temperature(model, log_prob.detach().mean())
 
 
@@ -223,9 +209,7 @@ def update_temperature(model: SACModel, log_prob: Float32[Tensor, ""]) -> dict[s
     temperature = model.temperature()
     entropy = -log_prob
     loss = temperature * (entropy + model.action_dim)
-    model.temperature_optimiser.zero_grad(set_to_none=True)
-    backpropagate(loss)
-    model.temperature_optimiser.step()
+    descend(loss, model.temperature_optimiser)
     return {"entropy": entropy, "temperature": temperature.detach()}
 
 

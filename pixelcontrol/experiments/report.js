@@ -64,7 +64,10 @@ class Chart {
   }
 
   axis() { return this.spec.curves[0].x[shown.axis] ? shown.axis : "score"; }
-  curves() { return this.spec.curves.filter((curve) => !shown.hidden.has(curve.agent)); }
+  // Without those whose hours nobody measured, where hours are shown.
+  curves() {
+    return this.spec.curves.filter((curve) => !shown.hidden.has(curve.agent) && curve.x[this.axis()].at(-1) !== null);
+  }
   published() {
     if (!shown.cited) return [];
     return this.spec.published.filter((row) => !shown.hidden.has(row.agent) && row.x[this.axis()] !== null);

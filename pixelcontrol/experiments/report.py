@@ -92,9 +92,10 @@ def write_report(paths: Iterable[Path | str], out: Path) -> Path:
 def _subtitle(runs: Sequence[Run]) -> str:
     frames = sum(int(run.frame[-1]) for run in runs)
     hours = sum(float(run.hour[-1]) for run in runs)
+    trained = "" if np.isnan(hours) else f", {hours:.1f} hours of training"
     commits = list(dict.fromkeys(run.conditions["commit"] for run in runs))
     return (
-        f"{len(runs)} runs, {short_count(frames)} frames, {hours:.1f} hours of training; "
+        f"{len(runs)} runs, {short_count(frames)} frames{trained}; "
         f"commit {_and(commits)}, renderer {_and(list(dict.fromkeys(run.conditions['renderer'] for run in runs)))}"
     )
 

@@ -190,7 +190,7 @@ def short_count(number: int | float) -> str:
     """A count as people say it: 950, 20k, 1.5M."""
     for size, suffix in ((1e6, "M"), (1e3, "k")):
         if number >= size:
-            return f"{number / size:.3g}{suffix}"
+            return f"{float(f'{number / size:.3g}'):g}{suffix}"
     return f"{number:.3g}"
 
 

@@ -25,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -181,13 +181,12 @@ def state(job: Job) -> State:
         raise ValueError(f"{job.directory} was not made by a sweep; choose another --out or move it away")
     stored = read_json(note)
     if stored["command"][:-1] != job.command()[:-1]:  # but for where it lies: it may be moved
-        old, new = (set(pairwise(command)) for command in (stored["command"], job.command()))
+        old, new = (
+            {f"{name} {value}" for name, value in zip(command[1:-2:2], command[2:-2:2], strict=True)}
+            for command in (stored["command"], job.command())
+        )
         was, now = (
-            f"with {' '.join(words)}" if words else "without"
-            for words in (
-                [" ".join(pair) for pair in sorted(some) if pair[0].startswith("--") and pair[0] != "--out"]
-                for some in (old - new, new - old)
-            )
+            f"with {' '.join(sorted(some))}" if some else "without" for some in (old - new, new - old)
         )
         raise ValueError(
             f"{job.directory} was started {was}, and now {now}; give the same, or choose another --out"
@@ -223,19 +222,20 @@ def _refuse_too_many(jobs: Sequence[Job], parallel: int, device: str) -> None:
         )
 
 
-def describe(jobs: Sequence[Job], parallel: int | None) -> str:
+def describe(jobs: Sequence[Job], parallel: int | None, device: str) -> str:
     """The plan in words: which runs, how long, how much memory. Starts nothing.
 
     Args:
         jobs: the runs.
-        parallel: how many at a time, or None where Ray decides that.
+        parallel: how many at a time, or None where Ray decides that, and where they run.
+        device: "auto", "cpu" or "cuda", as training takes it.
     """
     states = Counter(state(job) for job in jobs)
     left = [job for job in jobs if state(job) != "finished"]
     lines = [f"{len(jobs)} runs: " + ", ".join(f"{n} {name}" for name, n in sorted(states.items()))]
     lines += [f"  {job}  {short_count(job.frames)} frames  {state(job)}" for job in jobs]
     if left:
-        on_cpu = parallel is not None and not torch.cuda.is_available()
+        on_cpu = parallel is not None and choose_device(device).type == "cpu"
         hours = sum(_expected_hours(job, jobs, on_cpu) for job in left)
         memory = max(job.memory_bytes for job in left) / 1e9
         time_together = memory_together = ""
@@ -274,10 +274,12 @@ def run_command(job: Job, program: Sequence[str]) -> list[str]:
     found = state(job)
     if found == "resumable":
         return [*program, "--resume", str(job.directory)]
-    if job.directory.exists():
-        for leftover in set(job.directory.iterdir()) - {job.directory / "output.log"}:
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     job.directory.mkdir(parents=True, exist_ok=True)
+    # the note stays until it is replaced, so that a directory is the sweep's own at any moment
+    for leftover in set(job.directory.iterdir()) - {
+        job.directory / name for name in ("output.log", "sweep.json")
+    }:
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     _note(job, finished=False)
     return [*program, *job.command()]
 
@@ -472,7 +474,7 @@ def sweep(
     device = str(overrides.get("device", "auto"))
     if not ray:  # whose machines are others than this
         parallel = parallel or choose_parallel(jobs, device)
-    print(describe(jobs, None if ray else parallel))
+    print(describe(jobs, None if ray else parallel, device))
     if dry_run:
         return 0
     if ray:

@@ -153,6 +153,7 @@ def test_target_and_critic_loss_by_hand():
     nn.init.zeros_(agent.actor.policy[-1].weight)
     agent.target_critic = Judge([2.0, 3.0, 9.0, -1.0], [4.0, 1.0, 9.0, -2.0])  # smaller: 2, 1, 9, -2
     agent.critic = Judge([0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0])
+    agent.critic_optimiser = torch.optim.SGD(agent.critic.parameters(), lr=0.0)
     batch = Transitions(
         observation=observations(4),
         action=torch.tensor([[0.5, 0.5], [0.0, 0.0], [0.0, 0.5], [0.25, 0.25]]),  # sums 1, 0, 1/2, 1/2

@@ -7,7 +7,7 @@ from torch.distributions import Independent, Normal, TanhTransform, TransformedD
 
 from pixelcontrol.augment import centre_crop, random_crop, random_shift
 from pixelcontrol.distributions import tanh_normal
-from pixelcontrol.networks import ConvEncoder, StochasticActor, TwinCritic, initialise, projection
+from pixelcontrol.networks import ConvEncoder, StochasticActor, Trunk, TwinCritic, initialise
 
 
 def policy(seed, count=50, actions=4):
@@ -97,7 +97,7 @@ def test_stochastic_actor_has_the_size_of_the_original():
 @pytest.mark.parametrize(
     "build",
     [
-        lambda tanh: projection(12, 5, tanh=tanh),
+        lambda tanh: Trunk(12, 5, tanh=tanh),
         lambda tanh: TwinCritic(12, 3, 5, 8, trunk_tanh=tanh).trunk,
         lambda tanh: StochasticActor(12, 3, 5, 8, log_std_bounds=(-10.0, 2.0), trunk_tanh=tanh).trunk,
     ],

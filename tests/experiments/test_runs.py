@@ -156,7 +156,8 @@ def test_mixed_conditions_are_said(write_run, name, value):
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(950, "950"), (20_000, "20k"), (1_500_000, "1.5M"), (2_980_000, "2.98M")]
+    ("number", "text"),
+    [(950, "950"), (20_000, "20k"), (999_600, "1000k"), (1_500_000, "1.5M"), (2_980_000, "2.98M")],
 )
 def test_short_count(number, text):
     assert short_count(number) == text

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from pixelcontrol.experiments.sweep import (
     plan,
     progress,
     run_all,
+    run_command,
     state,
     sweep,
 )
@@ -185,7 +187,7 @@ def test_finished_runs_are_skipped(tmp_path):
     run_fake(four_runs(tmp_path))
     (tmp_path / "refuse").touch()  # whatever starts now, fails
     assert run_fake(four_runs(tmp_path)) == []
-    assert describe(four_runs(tmp_path), 2).startswith("4 runs: 4 finished")
+    assert describe(four_runs(tmp_path), 2, "cpu").startswith("4 runs: 4 finished")
 
 
 @pytest.mark.parametrize("moment", [0, 5])
@@ -230,6 +232,29 @@ def test_other_settings_need_another_directory(tmp_path):
         ValueError, match="was started with --frames 1000, and now with --frames 2000; give the"
     ):
         run_fake([job])
+
+
+def test_a_kill_between_leftovers_leaves_the_directory_the_sweeps_own(tmp_path, monkeypatch):
+    job = four_runs(tmp_path)[0]
+    run_command(job, [])
+    (job.directory / "events").mkdir()
+    (job.directory / "train.csv").touch()
+
+    def killed(leftover):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_command(job, [])
+    monkeypatch.undo()
+    assert state(job) == "new"
+    run_command(job, [])
+    assert [path.name for path in job.directory.iterdir()] == ["sweep.json"]
+
+
+def test_a_plan_for_the_cpu_counts_hours_of_a_cpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "a tenth of the paper's" in describe(four_runs(tmp_path), 2, "cpu")
 
 
 def test_a_directory_of_someone_else_is_left_alone(tmp_path):
