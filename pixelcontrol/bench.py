@@ -301,7 +301,6 @@ def _train(config: Config, hardware: Hardware, *, plain: bool) -> tuple[float, d
     with tempfile.TemporaryDirectory(dir=".") as folder:
         # of a run that would fill its replay, though this one ends before
         run = _Unsaved(until(config.loop.replay_capacity * repeat), Path(folder), hardware, resume=False)
-        run.config, run.progress.total_frames = until(warm_up), warm_up
         run.learner.capturable &= not plain
 
         def seconds_until(frames: int) -> float:
@@ -313,7 +312,7 @@ def _train(config: Config, hardware: Hardware, *, plain: bool) -> tuple[float, d
             return time.perf_counter() - started
 
         try:
-            run.train()
+            seconds_until(warm_up)
             first_frame = run.frame
             seconds = seconds_until(warm_up + config.loop.frames)
             rate = (run.frame - first_frame) / seconds

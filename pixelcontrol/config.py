@@ -87,13 +87,13 @@ def agent_kind(name: str) -> AgentKind:
     except ValueError as error:
         near = difflib.get_close_matches(module, AGENTS, n=1)
         raise ValueError(f"{error}{f' Or did you mean {near[0]!r}?' if near else ''}") from error
-    if kind is None:
-        attribute, _, preset = attribute.partition(":")
+    attribute, _, preset = attribute.partition(":")
+    if preset:
         raise ValueError(
-            f"agent {name!r}: module {module!r} has nothing named {attribute!r}"
-            if not preset
-            else f"agent {name!r}: give the preset apart, --agent {module}:{attribute} --preset {preset}"
+            f"agent {name!r}: give the preset apart, --agent {module}:{attribute} --preset {preset}"
         )
+    if kind is None:
+        raise ValueError(f"agent {name!r}: module {module!r} has nothing named {attribute!r}")
     if not isinstance(kind, AgentKind):
         raise ValueError(
             f"agent {name!r}: must be a pixelcontrol.config.AgentKind, and is {type(kind).__name__}"
@@ -258,7 +258,8 @@ def reserve_bytes(config: Config) -> int:
     if not config.of_sequences:
         height, width = loop.height_and_width
         return max(RESERVE_BYTES, RESERVE_BYTES * loop.batch_size * height * width // (256 * 84 * 84))
-    # what the images of a batch, and the steps imagined from them, leave for the gradients: 8.6 GB in the paper's
+    # for the gradients an image, and the steps imagined from it, leave 72,000 bytes per channel of the encoder's
+    # first layer: 8.6 GB in the paper's batches
     images = loop.batch_size * config.agent_settings.sequence_length
     return max(RESERVE_BYTES, images * config.agent_settings.conv_depth * 72_000)
 

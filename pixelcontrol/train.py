@@ -126,7 +126,6 @@ class Run:
         self.progress = Progress(loop.frames, loop.seed_frames)
         self.env = build_env(config, hardware, hardware.envs, TRAIN_STREAM)
         if loop.eval_episodes and not self.env.spec.repeats:
-            self.env.close()
             raise ValueError(
                 f"{config.task} does not repeat, as a robot of which there is one, and evaluations would open "
                 "another: use --eval-episodes 0"
