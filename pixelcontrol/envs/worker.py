@@ -11,6 +11,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
@@ -31,6 +32,10 @@ OBSERVED, UNOBSERVED = b"o", b"u"
 
 READY = b"r"
 """A worker's answer, once its worlds stand and after every order."""
+
+# What the worker's end of the pipe raises once the parent's is closed. A world may raise these too, and means
+# another connection, so that nothing of a world's may stand where they are caught.
+_CLOSED = (EOFError, BrokenPipeError, ConnectionResetError)
 
 
 @dataclass(frozen=True)
@@ -133,17 +138,23 @@ def serve(
     try:
         for i in indices:
             worlds[i] = make_world()
-        connection.send_bytes(READY)
-        while True:
-            advance(worlds, rows, observed=connection.recv_bytes() == OBSERVED)
-            connection.send_bytes(READY)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # The parent closed its end: the ordinary end.
+        while (order := _next_order(connection)) is not None:
+            advance(worlds, rows, observed=order == OBSERVED)
     except Exception:  # noqa: BLE001  Whatever it is, the parent reports it.
-        connection.send_bytes(traceback.format_exc().encode())
+        with suppress(*_CLOSED):
+            connection.send_bytes(traceback.format_exc().encode())
     finally:
         for world in worlds.values():
             world.close()
+
+
+def _next_order(connection: Connection) -> bytes | None:
+    """Answer that all so far is done, and wait for an order; None where the parent has closed its end."""
+    try:
+        connection.send_bytes(READY)
+        return connection.recv_bytes()
+    except _CLOSED:
+        return None
 
 
 def _die_with_parent() -> None:
