@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
+from types import SimpleNamespace
 from typing import Any
 from zlib import crc32
 
@@ -33,7 +34,18 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from pixelcontrol.envs.worker import BEGIN, HOLD, OBSERVED, READY, STEP, UNOBSERVED, Rows, advance, serve
+from pixelcontrol.envs.worker import (
+    BEGIN,
+    HOLD,
+    OBSERVED,
+    READY,
+    STEP,
+    UNOBSERVED,
+    advance,
+    columns,
+    row_type,
+    serve,
+)
 from pixelcontrol.errors import RunError
 from pixelcontrol.types import Renderer, TimeStep, World, WorldSpec
 
@@ -154,12 +166,9 @@ class VectorEnv:
         self._seed = seed
         self._stream = stream
         self._make_world = make_world
-        self._layout = Rows.layout(num_worlds, spec)
-        self._blocks = {
-            name: _spawn.RawArray("b", max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize))
-            for name, (dtype, shape) in self._layout.items()
-        }
-        self._rows = Rows.of(self._blocks, self._layout)
+        self._row = row_type(spec)
+        self._block = _spawn.RawArray("b", num_worlds * self._row.itemsize)
+        self._rows = columns(self._block, self._row)
         self._episode = [-1] * num_worlds
         self._actions: list[list[np.ndarray]] = [[] for _ in range(num_worlds)]
         self._commit()
@@ -248,7 +257,7 @@ class VectorEnv:
             last=rows.last.copy(),
             proprio=rows.proprio.copy(),
             privileged=rows.privileged.copy(),
-            success=rows.success.copy() if self.spec.tells_success else None,
+            success=rows.success[:, 0].copy() if self.spec.tells_success else None,
         )
 
     def state(self) -> dict[str, Any]:
@@ -344,7 +353,7 @@ class VectorEnv:
     def _host(self, share: range, in_process: bool) -> _Worker | _Here:
         if in_process:
             return _Here(self._make_world, share, self._rows)
-        return _Worker(self._make_world, share, self._blocks, self._layout, repeats=self.spec.repeats)
+        return _Worker(self._make_world, share, self._block, self._row, repeats=self.spec.repeats)
 
     def _begin(self, i: int) -> None:
         self._episode[i] += 1
@@ -427,8 +436,8 @@ class _Worker:
         self,
         make_world: Callable[[], World],
         share: range,
-        blocks: Mapping[str, Any],
-        layout: Mapping[str, tuple[str, tuple[int, ...]]],
+        block: Any,
+        row: np.dtype[np.void],
         *,
         repeats: bool,
     ) -> None:
@@ -436,7 +445,7 @@ class _Worker:
         self._connection, child = _spawn.Pipe()
         self._process = _spawn.Process(
             target=serve,
-            args=(child, make_world, share, blocks, layout),
+            args=(child, make_world, share, block, row),
             name=f"worlds-{share.start}",
             daemon=True,
         )
@@ -501,7 +510,7 @@ def _end(connection: Connection, process: BaseProcess, timeout: float) -> None:
 class _Here:
     """The worlds in this process, behind the methods of `_Worker`."""
 
-    def __init__(self, make_world: Callable[[], World], share: Sequence[int], rows: Rows) -> None:
+    def __init__(self, make_world: Callable[[], World], share: Sequence[int], rows: SimpleNamespace) -> None:
         self._worlds = {i: make_world() for i in share}
         self._rows = rows
         self._order: bytes | None = None
