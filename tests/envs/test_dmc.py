@@ -177,14 +177,6 @@ def test_a_true_end_keeps_its_discount_of_zero_and_actions_are_rescaled():
     assert environment.controls[0].dtype == np.float64
 
 
-def test_actions_that_are_not_finite_are_refused():
-    ours = world("pendulum_swingup")
-    ours.reset(seed=0)
-    for value in (np.nan, np.inf):
-        with pytest.raises(ValueError, match="finite"):
-            ours.step(np.float32([value]))
-
-
 @pytest.mark.parametrize("bound", [-np.inf, -1e10])
 def test_actions_without_bounds_are_refused(bound):
     with pytest.raises(ValueError, match=r"no finite bounds.* a ctrlrange"):
