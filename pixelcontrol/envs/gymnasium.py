@@ -161,7 +161,7 @@ class GymnasiumWorld:
             # a copy: some change it in place
             self._observation, reward, terminated, truncated, info = self._env.step(control.copy())
             total += float(reward)
-            if self._success in info:
+            if self._success is not None and self._success in info:
                 self._told = True
                 self.success |= _truth(self._success, info[self._success])
             if terminated or truncated:
@@ -217,7 +217,7 @@ class GymnasiumWorld:
         self._env.close()
 
 
-def _truth(key: str | None, told: Any) -> bool:
+def _truth(key: str, told: Any) -> bool:
     """Return what `info` says under `key`: True, False or a number, perhaps as an array of one."""
     value = np.asarray(told)
     if value.size != 1 or value.dtype.kind not in "biuf" or not np.isfinite(value).all():
