@@ -296,24 +296,9 @@ class VectorEnv:
         # An episode that is over need not be repeated: the next send() begins another.
         running = [i for i in range(self.num_worlds) if self._episode[i] >= 0 and not state["last"][i]]
         repeated = running if self.spec.repeats else []
-        actions = [state["actions"][i].numpy() for i in range(self.num_worlds)]
-        self._actions = [list(of_world) for of_world in actions]
-        longest = max((len(actions[i]) for i in repeated), default=-1)
-        self._stepped |= any(len(of_world) for of_world in actions) or max(self._episode) > 0
-        for step in range(-1, longest):
-            self._rows.command[:] = HOLD
-            for i in repeated:
-                t = step - longest + len(actions[i])  # so that all end together
-                if t == -1:
-                    self._rows.command[i] = BEGIN
-                    self._rows.seed[i] = self._episode_seed(i)
-                elif t >= 0 and not self._rows.last[i]:
-                    self._rows.command[i] = STEP
-                    self._rows.action[i] = actions[i][t]
-            self._order(OBSERVED if step == longest - 1 else UNOBSERVED)
-            for host in self._hosts:
-                if (fault := host.answer(STEP_TIMEOUT)) is not None:
-                    raise WorkerError(f"a worker failed while it repeated the running episodes: {fault}")
+        self._actions = [list(of_world.numpy()) for of_world in state["actions"]]
+        self._stepped |= any(self._actions) or max(self._episode) > 0
+        self._repeat(repeated)
         now = list(
             zip(self._rows.last.tolist(), self._rows.reward.tolist(), self._payload_sums(), strict=True)
         )
@@ -332,6 +317,24 @@ class VectorEnv:
                 )  # fmt: skip
             self._rows.last[i] = True
         self._commit()
+
+    def _repeat(self, worlds: list[int]) -> None:
+        """Begin the running episodes of `worlds` again and take their actions so far, so that all end together."""
+        longest = max((len(self._actions[i]) for i in worlds), default=-1)
+        for step in range(-1, longest):
+            self._rows.command[:] = HOLD
+            for i in worlds:
+                t = step - longest + len(self._actions[i])
+                if t == -1:
+                    self._rows.command[i] = BEGIN
+                    self._rows.seed[i] = self._episode_seed(i)
+                elif t >= 0 and not self._rows.last[i]:
+                    self._rows.command[i] = STEP
+                    self._rows.action[i] = self._actions[i][t]
+            self._order(OBSERVED if step == longest - 1 else UNOBSERVED)
+            for host in self._hosts:
+                if (fault := host.answer(STEP_TIMEOUT)) is not None:
+                    raise WorkerError(f"a worker failed while it repeated the running episodes: {fault}")
 
     def _payload_sums(self) -> list[int]:
         return [crc32(payload.tobytes()) for payload in self._rows.payload]
@@ -470,7 +473,11 @@ class _Worker:
         self._hurried = time.monotonic()
 
     def answer(self, timeout: float) -> str | None:
-        """Wait until `timeout` seconds after the last order; None if it was carried out, else what happened."""
+        """Wait until `timeout` seconds after the last order; None if it was carried out, else what happened.
+
+        From now on a worker has a tick at least. Time in which all were stopped is added to the deadline. A hurry
+        brings it forward: to the timeout that `hurry` names, after the hurry or the order, whichever came later.
+        """
         now = time.monotonic()
         late = max(self._ordered + timeout, now + TICK_SECONDS)
         while not self._connection.poll(min(TICK_SECONDS, max(0.0, late - now))):
