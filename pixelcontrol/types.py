@@ -79,7 +79,8 @@ class World(Protocol):
             action: float32 (action_dim,), in [-1, 1].
 
         Returns:
-            reward: sum over the frames; discount: 0.0 only at a true end, else 1.0; last: the episode is over.
+            reward: sum over the frames; discount: 0.0 only at a true end, else above 0 and at most 1; last: the
+            episode is over.
         """
 
     def observe(self, out: np.ndarray) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from pixelcontrol.envs.render import gl
 from pixelcontrol.envs.tasks import Cameras, Task, channel_count
-from pixelcontrol.envs.user import in_words, write_numbers
+from pixelcontrol.envs.user import in_words, sizes_of, write_numbers
 
 if TYPE_CHECKING:
     from pixelcontrol.envs.render.opengl import OpenGLRenderer
@@ -143,20 +143,9 @@ class DmcWorld:
             raise ValueError(
                 f"renderer is {renderer!r} and depth {depth}, but must be 'warp' or 'opengl', and at least 0"
             )
-        self._proprio_sizes: dict[str, int] = {}
         seen = environment.observation_spec() if proprio or privileged else {}
-        for name in (proprio,) if isinstance(proprio, str) else proprio:
-            if name not in seen:
-                known = ", ".join(seen) or "nothing"
-                raise ValueError(f"proprio has {name!r}, but observations have only {known}")
-            self._proprio_sizes[name] = int(np.prod(seen[name].shape))
-        self._privileged_sizes = {
-            name: int(np.prod(entry.shape))
-            for name, entry in seen.items()
-            if privileged and len(entry.shape) < 3
-        }
-        if privileged and not self._privileged_sizes:
-            raise ValueError(f"privileged is True, but {environment.task!r} observes no numbers")
+        shapes = {name: entry.shape for name, entry in seen.items()}
+        self._proprio_sizes, self._privileged_sizes = sizes_of(shapes, proprio, privileged)
         self._is_achieved = success
         self.success = False
         self._observation: Any = None
@@ -211,13 +200,7 @@ class DmcWorld:
         self.success = False
 
     def step(self, action: np.ndarray) -> tuple[float, float, bool]:
-        """See `pixelcontrol.types.World`.
-
-        Raises:
-            ValueError: the action holds NaN or infinity, which MuJoCo would clip or stumble over frames later.
-        """
-        if not np.isfinite(action).all():
-            raise ValueError(f"action must be finite, got {action}")
+        """See `pixelcontrol.types.World`."""
         # As dm_control's action_scale wrapper computes it, in float64.
         control = self._minimum + self._half_range * (action.astype(np.float64) + 1.0)
         reward, discount = 0.0, 1.0

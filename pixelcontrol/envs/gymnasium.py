@@ -27,11 +27,12 @@ import gymnasium
 import numpy as np
 from PIL import Image
 
-from pixelcontrol.envs.user import in_words, write_numbers
+from pixelcontrol.envs.user import in_words, sizes_of, write_numbers
 
 if TYPE_CHECKING:
     from pixelcontrol.types import WorldSpec
 
+_WHOLE = "observation"  # the name of an observation that is no Dict
 _PICTURE = "a uint8 Box (height, width, 3) or (3, height, width)"
 
 
@@ -64,7 +65,7 @@ class GymnasiumWorld:
             images: keys, or one, of pictures in a Dict of observations, one for each camera; they lie behind one
                 another along the channels. Without it such pictures are not looked at.
             proprio: keys, or one, of Boxes in a Dict of observations, whose numbers are the proprioception, one
-                part behind another.
+                part behind another; "observation" where observations are one Box.
             privileged: let an agent that can make use of it learn with all Boxes of the observations that are no
                 pictures, of fewer than three dimensions: a simulator's state.
             success: key of `info` that says whether the task is achieved, such as "is_success" or "success", at
@@ -82,46 +83,39 @@ class GymnasiumWorld:
             raise ValueError(f"actions must be a 1-dimensional Box with finite bounds, got {space}")
         seen = env.observation_space
         parts = seen.spaces if isinstance(seen, gymnasium.spaces.Dict) else {}
-        images = (images,) if isinstance(images, str) else images
-        proprio = (proprio,) if isinstance(proprio, str) else proprio
-        for name in images:
-            if not _is_picture(part := _part(parts, "images", name)):
-                raise ValueError(f"images has {name!r}, which is {part}, but must be {_PICTURE}")
-        self._images = tuple(images)
+        boxes = {
+            name: part.shape
+            for name, part in (parts or {_WHOLE: seen}).items()
+            if isinstance(part, gymnasium.spaces.Box)
+        }
+        self._proprio_sizes, self._privileged_sizes = sizes_of(boxes, proprio, privileged)
+        self._images = (images,) if isinstance(images, str) else tuple(images)
+        for name in self._images:
+            if not _is_picture(parts.get(name)):
+                raise ValueError(
+                    f"images has {name!r}, which must be {_PICTURE} in a Dict of observations; they are {seen}"
+                )
         self._observes_images = _is_picture(seen)
-        if not images and not self._observes_images and env.render_mode != "rgb_array":
+        if self._images:
+            self._pictures = [repr(name) for name in self._images]
+        elif self._observes_images:
+            self._pictures = ["what is observed"]
+        elif env.render_mode == "rgb_array":
+            # grey or in floats it may be meant to be seen
+            unseen = [
+                name for name, shape in boxes.items() if len(shape) > 1 and name not in self._proprio_sizes
+            ]
+            not_of = f" (and not of {', '.join(map(repr, sorted(unseen)))})" if unseen else ""
+            self._pictures = [f"what render() shows{not_of}"]
+        else:
             shown = f"name pictures among {', '.join(parts)} by images=(...), or " if parts else ""
             raise ValueError(
                 f"no images: observations are {'a Dict' if parts else seen}, where {_PICTURE} is wanted, and "
                 f'render_mode is {env.render_mode!r}; {shown}make the environment with render_mode="rgb_array"'
             )
-        self._pictures = [repr(name) for name in images] or ["what is observed"]
-        if not images and not self._observes_images:
-            # grey or in floats it may be meant to be seen
-            unseen = [
-                repr(name) for name in sorted(parts.keys() - set(proprio)) if len(parts[name].shape or ()) > 1
-            ]
-            unseen += [f"the observation, {seen}"] if len(seen.shape or ()) > 1 else []
-            self._pictures = [
-                "what render() shows" + (f" (and not of {', '.join(unseen)})" if unseen else "")
-            ]
         self._repeats = repeats
         self._success = success
         self._told = self.success = False
-        self._proprio_sizes: dict[str, int] = {}
-        for name in proprio:
-            if not isinstance(part := _part(parts, "proprio", name), gymnasium.spaces.Box):
-                raise ValueError(f"proprio has {name!r}, which is {part}, but must be a Box")
-            self._proprio_sizes[name] = gymnasium.spaces.flatdim(part)
-        self._privileged_sizes: dict[str, int] = {}
-        if privileged:
-            self._privileged_sizes = {
-                name: gymnasium.spaces.flatdim(part)
-                for name, part in (parts or {"": seen}).items()
-                if isinstance(part, gymnasium.spaces.Box) and len(part.shape) < 3
-            }
-            if not self._privileged_sizes:
-                raise ValueError(f"privileged is True, but observations have no Box of numbers: {seen}")
         self._env = env
         self._image_size = image_size
         self._action_repeat = action_repeat
@@ -167,7 +161,7 @@ class GymnasiumWorld:
             # a copy: some change it in place
             self._observation, reward, terminated, truncated, info = self._env.step(control.copy())
             total += float(reward)
-            if self._success in info:
+            if self._success is not None and self._success in info:
                 self._told = True
                 self.success |= _truth(self._success, info[self._success])
             if terminated or truncated:
@@ -208,27 +202,22 @@ class GymnasiumWorld:
 
     def sense(self, out: np.ndarray) -> None:
         """See `pixelcontrol.types.SensingWorld`."""
-        write_numbers(self._observation, self._proprio_sizes, out)
+        write_numbers(self._boxes(), self._proprio_sizes, out)
 
     def disclose(self, out: np.ndarray) -> None:
         """See `pixelcontrol.types.DisclosingWorld`."""
+        write_numbers(self._boxes(), self._privileged_sizes, out)
+
+    def _boxes(self) -> Mapping[str, Any]:
         seen = self._observation
-        write_numbers(seen if isinstance(seen, Mapping) else {"": seen}, self._privileged_sizes, out)
+        return seen if isinstance(seen, Mapping) else {_WHOLE: seen}
 
     def close(self) -> None:
         """See `pixelcontrol.types.World`."""
         self._env.close()
 
 
-def _part(parts: Mapping[str, gymnasium.Space[Any]], argument: str, name: str) -> gymnasium.Space[Any]:
-    """Return a part of a Dict of observations, which `argument` names."""
-    if name not in parts:
-        found = f"have only {', '.join(parts)}" if parts else "are no Dict"
-        raise ValueError(f"{argument} has {name!r}, but observations {found}")
-    return parts[name]
-
-
-def _truth(key: str | None, told: Any) -> bool:
+def _truth(key: str, told: Any) -> bool:
     """Return what `info` says under `key`: True, False or a number, perhaps as an array of one."""
     value = np.asarray(told)
     if value.size != 1 or value.dtype.kind not in "biuf" or not np.isfinite(value).all():
@@ -244,7 +233,7 @@ def _time_limit(env: gymnasium.Env[Any, Any]) -> int | None:
     return env.get_wrapper_attr("_max_episode_steps") if env.has_wrapper_attr("_max_episode_steps") else None
 
 
-def _is_picture(space: gymnasium.Space[Any]) -> bool:
+def _is_picture(space: gymnasium.Space[Any] | None) -> bool:
     return (
         isinstance(space, gymnasium.spaces.Box)
         and space.dtype == np.uint8

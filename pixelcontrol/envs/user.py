@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -61,6 +62,36 @@ def build_world(name: str, image_size: tuple[int, int], action_repeat: int, rend
             f"task {name!r}: {function} is called with image_size and action_repeat, but {error}"
         ) from error
     return factory(**arguments)
+
+
+def sizes_of(
+    shapes: Mapping[str, tuple[int, ...]], proprio: str | Sequence[str], privileged: bool
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Say which arrays of an observation are proprioception and which are privileged.
+
+    Args:
+        shapes: of all its arrays, by name.
+        proprio: names, or one, of those that are proprioception.
+        privileged: whether those that are no pictures, of fewer than three dimensions, are privileged.
+
+    Returns:
+        how many numbers each array has that is proprioception, and each that is privileged, in their order.
+
+    Raises:
+        ValueError: there is no such array.
+    """
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    known = f"the arrays of the observations are {dict(shapes)}"
+    names = (proprio,) if isinstance(proprio, str) else proprio
+    for name in names:
+        if name not in shapes:
+            raise ValueError(f"proprio has {name!r}, but {known}")
+    disclosed = [name for name, shape in shapes.items() if privileged and len(shape) < 3]
+    if privileged and not disclosed:
+        raise ValueError(
+            f"privileged is True, which takes an array of fewer than three dimensions, but {known}"
+        )
+    return {name: sizes[name] for name in names}, {name: sizes[name] for name in disclosed}
 
 
 def write_numbers(observation: Mapping[str, Any], sizes: Mapping[str, int], out: np.ndarray) -> None:

@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
+from types import SimpleNamespace
 from typing import Any
 from zlib import crc32
 
@@ -33,7 +34,18 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from pixelcontrol.envs.worker import BEGIN, HOLD, OBSERVED, READY, STEP, UNOBSERVED, Rows, advance, serve
+from pixelcontrol.envs.worker import (
+    BEGIN,
+    HOLD,
+    OBSERVED,
+    READY,
+    STEP,
+    UNOBSERVED,
+    advance,
+    columns,
+    row_type,
+    serve,
+)
 from pixelcontrol.errors import RunError
 from pixelcontrol.types import Renderer, TimeStep, World, WorldSpec
 
@@ -154,12 +166,9 @@ class VectorEnv:
         self._seed = seed
         self._stream = stream
         self._make_world = make_world
-        self._layout = Rows.layout(num_worlds, spec)
-        self._blocks = {
-            name: _spawn.RawArray("b", max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize))
-            for name, (dtype, shape) in self._layout.items()
-        }
-        self._rows = Rows.of(self._blocks, self._layout)
+        self._row = row_type(spec)
+        self._block = _spawn.RawArray("b", num_worlds * self._row.itemsize)
+        self._rows = columns(self._block, self._row)
         self._episode = [-1] * num_worlds
         self._actions: list[list[np.ndarray]] = [[] for _ in range(num_worlds)]
         self._commit()
@@ -248,7 +257,7 @@ class VectorEnv:
             last=rows.last.copy(),
             proprio=rows.proprio.copy(),
             privileged=rows.privileged.copy(),
-            success=rows.success.copy() if self.spec.tells_success else None,
+            success=rows.success[:, 0].copy() if self.spec.tells_success else None,
         )
 
     def state(self) -> dict[str, Any]:
@@ -287,24 +296,9 @@ class VectorEnv:
         # An episode that is over need not be repeated: the next send() begins another.
         running = [i for i in range(self.num_worlds) if self._episode[i] >= 0 and not state["last"][i]]
         repeated = running if self.spec.repeats else []
-        actions = [state["actions"][i].numpy() for i in range(self.num_worlds)]
-        self._actions = [list(of_world) for of_world in actions]
-        longest = max((len(actions[i]) for i in repeated), default=-1)
-        self._stepped |= any(len(of_world) for of_world in actions) or max(self._episode) > 0
-        for step in range(-1, longest):
-            self._rows.command[:] = HOLD
-            for i in repeated:
-                t = step - longest + len(actions[i])  # so that all end together
-                if t == -1:
-                    self._rows.command[i] = BEGIN
-                    self._rows.seed[i] = self._episode_seed(i)
-                elif t >= 0 and not self._rows.last[i]:
-                    self._rows.command[i] = STEP
-                    self._rows.action[i] = actions[i][t]
-            self._order(OBSERVED if step == longest - 1 else UNOBSERVED)
-            for host in self._hosts:
-                if (fault := host.answer(STEP_TIMEOUT)) is not None:
-                    raise WorkerError(f"a worker failed while it repeated the running episodes: {fault}")
+        self._actions = [list(of_world.numpy()) for of_world in state["actions"]]
+        self._stepped |= any(self._actions) or max(self._episode) > 0
+        self._repeat(repeated)
         now = list(
             zip(self._rows.last.tolist(), self._rows.reward.tolist(), self._payload_sums(), strict=True)
         )
@@ -323,6 +317,24 @@ class VectorEnv:
                 )  # fmt: skip
             self._rows.last[i] = True
         self._commit()
+
+    def _repeat(self, worlds: list[int]) -> None:
+        """Begin the running episodes of `worlds` again and take their actions so far, so that all end together."""
+        longest = max((len(self._actions[i]) for i in worlds), default=-1)
+        for step in range(-1, longest):
+            self._rows.command[:] = HOLD
+            for i in worlds:
+                t = step - longest + len(self._actions[i])
+                if t == -1:
+                    self._rows.command[i] = BEGIN
+                    self._rows.seed[i] = self._episode_seed(i)
+                elif t >= 0 and not self._rows.last[i]:
+                    self._rows.command[i] = STEP
+                    self._rows.action[i] = self._actions[i][t]
+            self._order(OBSERVED if step == longest - 1 else UNOBSERVED)
+            for host in self._hosts:
+                if (fault := host.answer(STEP_TIMEOUT)) is not None:
+                    raise WorkerError(f"a worker failed while it repeated the running episodes: {fault}")
 
     def _payload_sums(self) -> list[int]:
         return [crc32(payload.tobytes()) for payload in self._rows.payload]
@@ -344,7 +356,7 @@ class VectorEnv:
     def _host(self, share: range, in_process: bool) -> _Worker | _Here:
         if in_process:
             return _Here(self._make_world, share, self._rows)
-        return _Worker(self._make_world, share, self._blocks, self._layout, repeats=self.spec.repeats)
+        return _Worker(self._make_world, share, self._block, self._row, repeats=self.spec.repeats)
 
     def _begin(self, i: int) -> None:
         self._episode[i] += 1
@@ -427,8 +439,8 @@ class _Worker:
         self,
         make_world: Callable[[], World],
         share: range,
-        blocks: Mapping[str, Any],
-        layout: Mapping[str, tuple[str, tuple[int, ...]]],
+        block: Any,
+        row: np.dtype[np.void],
         *,
         repeats: bool,
     ) -> None:
@@ -436,7 +448,7 @@ class _Worker:
         self._connection, child = _spawn.Pipe()
         self._process = _spawn.Process(
             target=serve,
-            args=(child, make_world, share, blocks, layout),
+            args=(child, make_world, share, block, row),
             name=f"worlds-{share.start}",
             daemon=True,
         )
@@ -461,7 +473,11 @@ class _Worker:
         self._hurried = time.monotonic()
 
     def answer(self, timeout: float) -> str | None:
-        """Wait until `timeout` seconds after the last order; None if it was carried out, else what happened."""
+        """Wait until `timeout` seconds after the last order; None if it was carried out, else what happened.
+
+        From now on a worker has a tick at least. Time in which all were stopped is added to the deadline. A hurry
+        brings it forward: to the timeout that `hurry` names, after the hurry or the order, whichever came later.
+        """
         now = time.monotonic()
         late = max(self._ordered + timeout, now + TICK_SECONDS)
         while not self._connection.poll(min(TICK_SECONDS, max(0.0, late - now))):
@@ -501,7 +517,7 @@ def _end(connection: Connection, process: BaseProcess, timeout: float) -> None:
 class _Here:
     """The worlds in this process, behind the methods of `_Worker`."""
 
-    def __init__(self, make_world: Callable[[], World], share: Sequence[int], rows: Rows) -> None:
+    def __init__(self, make_world: Callable[[], World], share: Sequence[int], rows: SimpleNamespace) -> None:
         self._worlds = {i: make_world() for i in share}
         self._rows = rows
         self._order: bytes | None = None

@@ -11,9 +11,10 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -32,66 +33,38 @@ OBSERVED, UNOBSERVED = b"o", b"u"
 READY = b"r"
 """A worker's answer, once its worlds stand and after every order."""
 
-
-@dataclass(frozen=True)
-class Rows:
-    """One row for each of N worlds, in memory that parent and workers share.
-
-    Attributes:
-        command: uint8 (N,), one of HOLD, BEGIN, STEP.
-        seed: uint32 (N,), of the episode that BEGIN starts.
-        action: float32 (N, action_dim).
-        payload: (N, *payload_shape), what `World.observe` writes.
-        proprio: float32 (N, proprio_dim), what `SensingWorld.sense` writes.
-        privileged: float32 (N, privileged_dim), what `DisclosingWorld.disclose` writes.
-        reward: float32 (N,).
-        discount: float32 (N,).
-        last: bool (N,).
-        success: bool (N,), of a `JudgingWorld`; (0,) where the worlds do not tell.
-        busy: bool (N,), True while this world is being stepped: names the world in which a worker died or hung.
-    """
-
-    command: np.ndarray
-    seed: np.ndarray
-    action: np.ndarray
-    payload: np.ndarray
-    proprio: np.ndarray
-    privileged: np.ndarray
-    reward: np.ndarray
-    discount: np.ndarray
-    last: np.ndarray
-    success: np.ndarray
-    busy: np.ndarray
-
-    @staticmethod
-    def layout(num_worlds: int, spec: WorldSpec) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """The dtype and shape of every field, by name."""
-        return {
-            "command": ("uint8", (num_worlds,)),
-            "seed": ("uint32", (num_worlds,)),
-            "action": ("float32", (num_worlds, spec.action_dim)),
-            "payload": (spec.payload_dtype, (num_worlds, *spec.payload_shape)),
-            "proprio": ("float32", (num_worlds, spec.proprio_dim)),
-            "privileged": ("float32", (num_worlds, spec.privileged_dim)),
-            "reward": ("float32", (num_worlds,)),
-            "discount": ("float32", (num_worlds,)),
-            "last": ("bool", (num_worlds,)),
-            "success": ("bool", (num_worlds if spec.tells_success else 0,)),
-            "busy": ("bool", (num_worlds,)),
-        }
-
-    @staticmethod
-    def of(blocks: Mapping[str, Any], layout: Mapping[str, tuple[str, tuple[int, ...]]]) -> Rows:
-        """See one block of memory per field as arrays."""
-        return Rows(
-            **{
-                name: np.frombuffer(blocks[name], dtype=dtype, count=int(np.prod(shape))).reshape(shape)
-                for name, (dtype, shape) in layout.items()
-            }
-        )
+# What the worker's end of the pipe raises once the parent's is closed. A world may raise these too, and means
+# another connection, so that nothing of a world's may stand where they are caught.
+_CLOSED = (EOFError, BrokenPipeError, ConnectionResetError)
 
 
-def advance(worlds: Mapping[int, World], rows: Rows, observed: bool) -> None:
+def row_type(spec: WorldSpec) -> np.dtype[np.void]:
+    """One world's row, in memory that parent and workers share; what worlds of `spec` do not give has no room."""
+    return np.dtype(
+        [
+            ("command", np.uint8),  # one of HOLD, BEGIN, STEP
+            ("seed", np.uint32),  # of the episode that BEGIN starts
+            ("action", np.float32, (spec.action_dim,)),
+            ("payload", spec.payload_dtype, spec.payload_shape),  # what `World.observe` writes
+            ("proprio", np.float32, (spec.proprio_dim,)),  # what `SensingWorld.sense` writes
+            ("privileged", np.float32, (spec.privileged_dim,)),  # what `DisclosingWorld.disclose` writes
+            ("reward", np.float32),
+            ("discount", np.float32),
+            ("last", np.bool_),
+            ("success", np.bool_, (int(spec.tells_success),)),  # of a `JudgingWorld`
+            ("busy", np.bool_),  # while it is being stepped: names the world in which a worker died or hung
+        ],
+        align=True,
+    )
+
+
+def columns(block: Any, row: np.dtype[np.void]) -> SimpleNamespace:
+    """See a block of memory as rows of N worlds, by columns: `rows.action` is float32 (N, action_dim)."""
+    rows = np.frombuffer(block, row)
+    return SimpleNamespace(**{name: rows[name] for name in row.names or ()})
+
+
+def advance(worlds: Mapping[int, World], rows: SimpleNamespace, observed: bool) -> None:
     """Carry out the command of each of `worlds` (world index -> world) in its row."""
     for i, world in worlds.items():
         if rows.command[i] == HOLD:
@@ -108,7 +81,7 @@ def advance(worlds: Mapping[int, World], rows: Rows, observed: bool) -> None:
                 cast("SensingWorld", world).sense(rows.proprio[i])
             if rows.privileged.shape[1]:
                 cast("DisclosingWorld", world).disclose(rows.privileged[i])
-            if rows.success.size:
+            if rows.success.shape[1]:
                 rows.success[i] = cast("JudgingWorld", world).success
         rows.busy[i] = False
 
@@ -117,8 +90,8 @@ def serve(
     connection: Connection,
     make_world: Callable[[], World],
     indices: range,
-    blocks: Mapping[str, Any],
-    layout: Mapping[str, tuple[str, tuple[int, ...]]],
+    block: Any,
+    row: np.dtype[np.void],
 ) -> None:
     """Build the worlds of `indices`, then obey orders until the parent closes its end or is gone.
 
@@ -128,22 +101,28 @@ def serve(
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    rows = Rows.of(blocks, layout)
+    rows = columns(block, row)
     worlds: dict[int, World] = {}
     try:
         for i in indices:
             worlds[i] = make_world()
-        connection.send_bytes(READY)
-        while True:
-            advance(worlds, rows, observed=connection.recv_bytes() == OBSERVED)
-            connection.send_bytes(READY)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # The parent closed its end: the ordinary end.
+        while (order := _next_order(connection)) is not None:
+            advance(worlds, rows, observed=order == OBSERVED)
     except Exception:  # noqa: BLE001  Whatever it is, the parent reports it.
-        connection.send_bytes(traceback.format_exc().encode())
+        with suppress(*_CLOSED):
+            connection.send_bytes(traceback.format_exc().encode())
     finally:
         for world in worlds.values():
             world.close()
+
+
+def _next_order(connection: Connection) -> bytes | None:
+    """Answer that all so far is done, and wait for an order; None where the parent has closed its end."""
+    try:
+        connection.send_bytes(READY)
+        return connection.recv_bytes()
+    except _CLOSED:
+        return None
 
 
 def _die_with_parent() -> None:

@@ -15,6 +15,7 @@ EPISODE_STEPS = 3
 # First controls that make a `ScriptedWorld` misbehave.
 END, RAISE, DIE, HANG, NAN_REWARD, NAN_PAYLOAD, NAN_PROPRIO = 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65
 NAN_PRIVILEGED = 0.66
+DISCONNECT = 0.25
 DISCOUNT_OF_TWO = 0.68
 
 
@@ -53,6 +54,8 @@ class ScriptedWorld:
                 return 1.0, 0.0, True
             case 0.2:
                 raise ArithmeticError("the world is out of joint")
+            case 0.25:
+                raise ConnectionResetError("the robot hung up")
             case 0.3:
                 os.kill(os.getpid(), signal.SIGKILL)
             case 0.4:

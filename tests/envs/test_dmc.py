@@ -177,14 +177,6 @@ def test_a_true_end_keeps_its_discount_of_zero_and_actions_are_rescaled():
     assert environment.controls[0].dtype == np.float64
 
 
-def test_actions_that_are_not_finite_are_refused():
-    ours = world("pendulum_swingup")
-    ours.reset(seed=0)
-    for value in (np.nan, np.inf):
-        with pytest.raises(ValueError, match="finite"):
-            ours.step(np.float32([value]))
-
-
 @pytest.mark.parametrize("bound", [-np.inf, -1e10])
 def test_actions_without_bounds_are_refused(bound):
     with pytest.raises(ValueError, match=r"no finite bounds.* a ctrlrange"):
@@ -245,7 +237,9 @@ def test_an_own_environment_discloses_only_if_told_to():
 def test_an_environment_that_observes_nothing_has_nothing_to_disclose():
     environment = load_environment(find_task("walker_walk"))
     environment.task.get_observation = lambda physics: {}
-    with pytest.raises(ValueError, match=r"privileged is True, but .* observes no numbers"):
+    with pytest.raises(
+        ValueError, match=r"privileged is True, .* but the arrays of the observations are \{\}"
+    ):
         DmcWorld(environment, 0, "warp", (8, 8), action_repeat=2, privileged=True)
 
 
@@ -307,9 +301,8 @@ def test_an_episode_is_a_success_once_its_physics_was():
 
 def test_what_cannot_be_sensed_is_refused():
     environment = load_environment(find_task("walker_walk"))
-    with pytest.raises(
-        ValueError, match="proprio has 'smell', but observations have only orientations, height, vel"
-    ):
+    words = r"proprio has 'smell', but the arrays of the observations are \{'orientations': \(14,\), 'height'"
+    with pytest.raises(ValueError, match=words):
         DmcWorld(environment, 0, "warp", (8, 8), action_repeat=2, proprio="smell")
 
 

@@ -1,5 +1,7 @@
 """Users' gymnasium environments: pictures, ends, action scales."""
 
+import re
+
 import gymnasium
 import numpy as np
 import pytest
@@ -189,13 +191,15 @@ def test_what_senses_more_or_less_than_its_space_says_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("env", "proprio"), [(Blind(), "leg"), (Blind(), "mode"), (Slider("state", "rgb_array"), "state")]
+    ("env", "proprio", "arrays"),
+    [
+        (Blind(), "leg", "{'arm': (2, 2)}"),
+        (Blind(), ("arm", "mode"), "{'arm': (2, 2)}"),
+        (Slider("state", "rgb_array"), "mode", "{'observation': (1,)}"),
+    ],
 )
-def test_what_cannot_be_sensed_is_refused(env, proprio):
-    words = (
-        rf"proprio has '{proprio}', "
-        r"(but observations (have only arm, mode|are no Dict)|which is Discrete\(3\), but must be a Box)"
-    )
+def test_what_cannot_be_sensed_is_refused(env, proprio, arrays):
+    words = rf"proprio has '(leg|mode)', but the arrays of the observations are {re.escape(arrays)}"
     with pytest.raises(ValueError, match=words):
         GymnasiumWorld(env, (16, 16), proprio=proprio)
 
@@ -269,17 +273,22 @@ def test_all_numbers_of_the_observations_are_disclosed_and_no_picture():
     assert GymnasiumWorld(Cameras(), (10, 10), images="front").spec.privileged_dim == 0
 
 
-def test_an_observation_that_is_a_vector_is_disclosed_as_a_whole():
+def test_an_observation_that_is_a_vector_is_disclosed_or_sensed_as_a_whole():
     env = Slider("state", "rgb_array")
-    world = GymnasiumWorld(env, (10, 10), privileged=True)
+    world = GymnasiumWorld(env, (10, 10), proprio="observation", privileged=True)
     world.reset(seed=0)
     world.step(np.float32([0.5] * world.spec.action_dim))
-    np.testing.assert_array_equal(disclosed(world), np.float32(world._observation))
-    assert len(disclosed(world)) > 0
+    sensed = np.zeros(world.spec.proprio_dim, np.float32)
+    world.sense(sensed)
+    np.testing.assert_array_equal(disclosed(world), np.float32([env.place]))
+    np.testing.assert_array_equal(sensed, np.float32([env.place]))
 
 
 def test_an_environment_of_pictures_alone_has_nothing_to_disclose():
-    with pytest.raises(ValueError, match="privileged is True, but observations have no Box of numbers"):
+    words = (
+        r"privileged is True, .* fewer than three dim.*, but the arrays .* \{'observation': \(40, 30, 3\)\}"
+    )
+    with pytest.raises(ValueError, match=words):
         GymnasiumWorld(Slider(), (10, 10), privileged=True)
 
 
@@ -293,8 +302,11 @@ def test_several_cameras_of_an_observation_lie_behind_one_another():
 @pytest.mark.parametrize(
     ("images", "words"),
     [
-        (("arm",), r"images has 'arm', which is Box\(.*\), but must be a uint8 Box \(height, width, 3\) or"),
-        (("back",), "images has 'back', but observations have only front, wrist, arm, speed"),
+        (("arm",), r"images has 'arm', which must be a uint8 Box .*; they are Dict\(.*'arm': Box\(-1"),
+        (
+            ("front", "back"),
+            r"images has 'back', which must be a uint8 Box .*; they are Dict\('front': Box",
+        ),
         (
             (),
             r"are a Dict, .* name pictures among front, wrist, arm, speed by images=\(\.\.\.\), or make",

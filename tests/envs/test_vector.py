@@ -18,6 +18,7 @@ import scripted_worlds
 import torch
 from scripted_worlds import (
     DIE,
+    DISCONNECT,
     DISCOUNT_OF_TWO,
     END,
     HANG,
@@ -459,6 +460,7 @@ def test_a_robot_has_the_time_to_park(repeats, tmp_path, monkeypatch):
     ("control", "words"),
     [
         (RAISE, "the world is out of joint"),
+        (DISCONNECT, "ConnectionResetError: the robot hung up"),
         (DIE, "died with exit code -9"),
         (HANG, "did not answer within 10 s"),
     ],
@@ -534,6 +536,20 @@ def test_an_unbuildable_world_is_reported_with_its_traceback():
     with pytest.raises(WorkerError, match=r"(?s)worlds 0 to 1 could not be built.*OSError: no such robot"):
         scripted(num_worlds=2, num_workers=1, make_world=scripted_worlds.unbuildable)
     assert multiprocessing.active_children() == []
+
+
+def one_alone(file):
+    if Path(file).exists():
+        raise BrokenPipeError("the robot has one plug")
+    Path(file).touch()
+    return park(file + " parked")
+
+
+def test_worlds_that_were_built_before_one_could_not_be_are_closed(tmp_path):
+    file = tmp_path / "plugged"
+    with pytest.raises(WorkerError, match=r"(?s)could not be built.*BrokenPipeError: the robot has one plug"):
+        scripted(num_worlds=2, num_workers=1, make_world=partial(one_alone, str(file)), repeats=False)
+    assert Path(f"{file} parked").exists()
 
 
 def test_without_workers_what_a_world_raises_comes_out_as_it_is():

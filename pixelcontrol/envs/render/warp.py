@@ -75,7 +75,7 @@ class WarpRenderer:
             (self._pictures, channels // self._cameras, height, width), dtype=torch.uint8, device=self._device
         )
         images = pictures.view(-1, *self.image_shape)
-        rows = torch.from_numpy(payload).view(self._rows.shape)
+        rows = torch.from_numpy(payload).reshape(self._rows.shape)
         if self._device.type == "cpu":
             self._rows.copy_(rows)
             self._draw(pictures)
