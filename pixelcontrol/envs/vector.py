@@ -112,7 +112,7 @@ class PixelRenderer:
 
 
 class VectorEnv:
-    """N worlds behind the `pixelcontrol.types.Env` protocol.
+    """N worlds, stepped together: `send` starts their physics and returns at once, `receive` waits for it.
 
     Attributes:
         spec: of every one of the worlds.
