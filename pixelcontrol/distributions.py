@@ -48,7 +48,7 @@ def noisy_action(
     mean: Float32[Tensor, "batch action"],
     std: Float32[Tensor, ""],
     generator: torch.Generator,
-    clip: float,
+    clip: float | None = None,
 ) -> Float32[Tensor, "batch action"]:
     """Add Gaussian noise to a deterministic action (paper, Algorithm 1), differentiable with respect to `mean`.
 
@@ -56,11 +56,13 @@ def noisy_action(
         mean: the policy's action, in [-1, 1].
         std: standard deviation of the noise.
         generator: where the noise is drawn from.
-        clip: bound of the noise itself. Departure from Table 2's name "exploration stddev clip": the official
-            code clips the noise in both losses (as TD3 does) and never that of exploration.
+        clip: bound of the noise itself, or None. Departure from Table 2's name "exploration stddev clip": the
+            official code clips the noise in both losses (as TD3 does) and never that of exploration.
     """
     noise = std * torch.randn(mean.shape, generator=generator, device=mean.device)
-    return straight_through_clamp(mean + noise.clamp(-clip, clip))
+    if clip is not None:
+        noise = noise.clamp(-clip, clip)
+    return straight_through_clamp(mean + noise)
 
 
 def tanh_normal(

@@ -48,6 +48,13 @@ def test_noise_is_scaled_then_clipped_then_the_action_clamped():
     assert action.max() > 0.9999
 
 
+def test_noise_is_unbounded_without_a_clip():
+    mean = torch.zeros(1000, 2)
+    action, drawn = noise_around(mean, 0.25, None)
+    torch.testing.assert_close(action, (0.25 * drawn).clamp(-1 + 1e-6, 1 - 1e-6), rtol=0, atol=5e-7)
+    assert action.abs().max() > 0.6
+
+
 def test_the_mean_gets_a_gradient_of_one_whatever_was_clipped():
     mean = torch.tensor([[0.0, 0.999, -0.999, 0.3]]).repeat(20, 1).requires_grad_()
     action, _ = noise_around(mean, 2.0, 0.3)
@@ -58,8 +65,8 @@ def test_the_mean_gets_a_gradient_of_one_whatever_was_clipped():
 def test_only_the_given_generator_advances():
     state = torch.get_rng_state()
     generator = torch.Generator().manual_seed(0)
-    first = noisy_action(torch.zeros(2, 3), torch.tensor(1.0), generator, 0.3)
-    second = noisy_action(torch.zeros(2, 3), torch.tensor(1.0), generator, 0.3)
+    first = noisy_action(torch.zeros(2, 3), torch.tensor(1.0), generator)
+    second = noisy_action(torch.zeros(2, 3), torch.tensor(1.0), generator)
     assert not torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), state)
 

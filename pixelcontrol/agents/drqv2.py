@@ -19,8 +19,7 @@ from torch import Tensor
 
 from pixelcontrol.agents.quick import QUICK
 from pixelcontrol.augment import random_shift
-from pixelcontrol.distributions import noisy_action, saturated_share, straight_through_clamp
-from pixelcontrol.exploration import COLOURS, Colour, ExplorationNoise, uniform
+from pixelcontrol.distributions import noisy_action, saturated_share, uniform_action
 from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
@@ -75,12 +74,6 @@ class DrQV2Settings:
         "departure; 0 is the paper's",
         low=0.0,
     )
-    exploration_noise: Colour = setting(
-        "white",
-        "its colour: pink swings slowly too, and so goes further",
-        "the paper's; pink is a departure (exploration.py)",
-        choices=COLOURS,
-    )
     exploration_steps: int = setting(
         2_000, "agent steps with uniformly random actions at the start", "Table 2", low=0
     )
@@ -133,7 +126,6 @@ class DrQV2:
         critic_weights = [*self.critic.parameters(), *self.encoder.parameters()]
         self.critic_optimiser = adam(critic_weights, settings.learning_rate)
         self.actor_optimiser = adam(self.actor.parameters(), settings.learning_rate)
-        self.noise = ExplorationNoise(settings.exploration_noise, action_dim, seed, device)
         self.generator = random_stream(seed, "agent", device)
 
     @property
@@ -154,11 +146,10 @@ class DrQV2:
     def act(self, observation: Observation, agent_step: int) -> Float32[Tensor, "worlds action"]:
         """Choose exploring actions: uniform at first, then the policy's with unclipped noise."""
         self.encoder.show(observation.proprio)
-        noise = self.noise.at(agent_step, len(observation.stack))
         if agent_step < self.settings.exploration_steps:
-            return uniform(noise)
+            return uniform_action(len(observation.stack), self.action_dim, self.generator)
         std = self.std(torch.full((), agent_step, device=self.device))
-        return straight_through_clamp(self.act_greedily(observation) + std * noise)
+        return noisy_action(self.actor(self.encoder(*observation.seen)).tanh(), std, self.generator)
 
     @torch.no_grad()
     def act_greedily(self, observation: Observation) -> Float32[Tensor, "worlds action"]:

@@ -29,8 +29,7 @@ from pixelcontrol.agents.drqv2 import PRESETS as DRQV2_PRESETS
 from pixelcontrol.agents.drqv2 import DrQV2Settings, update_actor, update_critic
 from pixelcontrol.agents.quick import by_frame_length
 from pixelcontrol.augment import random_shift
-from pixelcontrol.distributions import saturated_share, straight_through_clamp
-from pixelcontrol.exploration import ExplorationNoise, uniform
+from pixelcontrol.distributions import noisy_action, saturated_share, uniform_action
 from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
@@ -125,7 +124,6 @@ class Privileged:
         self.critic_optimiser = adam(self.critic.parameters(), settings.learning_rate)
         self.actor_optimiser = adam(self.actor.parameters(), settings.learning_rate)
         self.student_optimiser = adam(student_weights, settings.learning_rate)
-        self.noise = ExplorationNoise(settings.exploration_noise, action_dim, seed, device)
         self.generator = random_stream(seed, "agent", device)
 
     @property
@@ -151,14 +149,13 @@ class Privileged:
         worlds = len(observation.stack)
         self.norm.show(_told(observation))
         self.encoder.show(observation.proprio)
-        noise = self.noise.at(agent_step, worlds)
         if agent_step < self.settings.exploration_steps:
-            return uniform(noise)
+            return uniform_action(worlds, self.action_dim, self.generator)
         students = student_worlds(agent_step, worlds, self.device)
         taught = self.actor(self.known(observation)).tanh()
         mean = torch.where(students[:, None], self.act_greedily(observation), taught)
         std = self.std(torch.full((), agent_step, device=self.device))
-        return straight_through_clamp(mean + std * noise)
+        return noisy_action(mean, std, self.generator)
 
     @torch.no_grad()
     def act_greedily(self, observation: Observation) -> Float32[Tensor, "worlds action"]:
