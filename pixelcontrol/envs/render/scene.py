@@ -27,6 +27,8 @@ GEOM_SIZE = 23  # type, data id, category, material id, size 3, position 3, rota
 _GEOM_INTEGERS = 10  # type, dataid, objtype, objid, category, matid and four more: just before `size`
 _GEOM_FLOATS = 19  # size 3, pos 3, mat 9, rgba 4
 _FLAT = 1e-4  # metres by which the box around a height field is higher than its hills, which may be none
+_MOST_LIGHTS = 8  # OpenGL's; MuJoCo's renderer asks for more in vain
+_GLOW = 0.3  # where there is no light at all, not even the head's, everything shines by itself (render_gl3.c)
 _CATENARY_SEGMENTS = 30  # a slack tendon is drawn as a chain of this many capsules
 
 
@@ -134,6 +136,8 @@ class Scene:
         self.fields = np.column_stack([grids, ends - grids.prod(axis=1)]).astype(np.int32)
         self.payload_shape = (len(self._cameras), int(ends[-1]) if len(ends) else row)
         self.materials = _materials(model)
+        if not len(self.lights.shadow):
+            self.materials.surface[:, 0] += _GLOW  # emission
         self.textures = [_texture(model, i) for i in range(model.ntex)]
         skyboxes = np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)
         self.skybox = int(skyboxes[0]) if len(skyboxes) else -1
@@ -250,7 +254,7 @@ class _Snapshot:
         self.eye_forward = [eye.forward for eye in self.scene.camera]
         self.eye_up = [eye.up for eye in self.scene.camera]
         lights = int(model.vis.headlight.active) + int(np.sum(model.light_active))
-        self.lights = [(light.pos, light.dir) for light in self.scene.lights[:lights]]
+        self.lights = [(light.pos, light.dir) for light in self.scene.lights[: min(lights, _MOST_LIGHTS)]]
         self.integers, self.floats = _geom_memory(self.scene)
 
     def see(self, camera: int) -> mujoco.MjvScene:
@@ -303,7 +307,7 @@ def _materials(model: mujoco.MjModel) -> Materials:
 
 
 def _lights(scene: mujoco.MjvScene) -> Lights:
-    lights = scene.lights[: scene.nlight]
+    lights = scene.lights[: min(scene.nlight, _MOST_LIGHTS)]
     return Lights(
         colours=np.array([[x.ambient, x.diffuse, x.specular] for x in lights], np.float32).reshape(-1, 3, 3),
         attenuation=np.array([x.attenuation for x in lights], np.float32).reshape(-1, 3),
