@@ -71,7 +71,10 @@ from pixelcontrol.envs.render.texture import Texture, sample_cube, sample_flat
 
 wp.set_module_options({"enable_backward": False})
 
-MIRROR_CODE = wp.constant(1 << 14)
+# What is seen at a place is one number, its code: SIDES (geom + 1) + the side of a box or cylinder; 0 for nothing.
+# Of a mirror image it is the code of what is mirrored + MIRROR_CODE; what mirrors is the world's reflector.
+SIDES = wp.constant(8)
+MIRROR_CODE = wp.constant(1 << 30)
 ROUND = wp.constant(0.9965)  # what stands for a circle is a polygon of 28 sides, on average so much smaller
 OPAQUE = wp.constant(0.995)  # render_gl3.c: with less alpha a geom is transparent
 
@@ -487,30 +490,47 @@ def camera_ray(at: wp.vec2, axes: wp.mat33) -> wp.vec3:
 
 @wp.func
 def part_code(stage: Stage, world: World, hit: Hit) -> int:
-    """One number for a geom and the side of it that is hit; NOTHING's is 0."""
+    """The code of a geom and the side of it that is hit."""
     if hit.geom == NOTHING:
         return 0
     kind = stage.shapes[world.index, hit.geom].kind
     if kind == MESH or kind == FIELD:
-        return 8 * (hit.geom + 1)
-    return 8 * (hit.geom + 1) + hit.part
+        return SIDES * (hit.geom + 1)
+    return SIDES * (hit.geom + 1) + hit.part
 
 
 @wp.func
 def code_at(stage: Stage, world: World, at: wp.vec2, ray: wp.vec3) -> int:
-    """What is seen along a camera ray, as one number: the part's code, and above it that of its mirror image."""
+    """The code of what is seen along a camera ray."""
     hit = trace(stage, world, CAMERA, at, ray, 0.0, NOTHING)
     image = mirror_image(stage, world, hit, at, ray)
-    return part_code(stage, world, hit) + MIRROR_CODE * part_code(stage, world, image)
+    if image.geom != NOTHING:
+        return MIRROR_CODE + part_code(stage, world, image)
+    return part_code(stage, world, hit)
 
 
 @wp.func
-def meet(stage: Stage, world: World, view: int, code: int, ray: wp.vec3) -> Hit:
-    """Where a ray from a view's point meets the geom of a part's code."""
+def geom_of(world: World, code: int) -> int:
+    """The geom of a code, or NOTHING."""
+    if code >= MIRROR_CODE:
+        return world.reflector
+    return code / SIDES - 1
+
+
+@wp.func
+def image_of(code: int) -> int:
+    """The geom whose mirror image a code stands for, or NOTHING."""
+    if code >= MIRROR_CODE:
+        return (code - MIRROR_CODE) / SIDES - 1
+    return NOTHING
+
+
+@wp.func
+def meet(stage: Stage, world: World, view: int, geom: int, ray: wp.vec3) -> Hit:
+    """Where a ray from a view's point meets a geom, or NOTHING."""
     hit = Hit()
     hit.distance = FAR
-    geom = code / 8 - 1
-    if code > 0:
+    if geom != NOTHING:
         shape = stage.shapes[world.index, geom]
         hit = ray_geom(stage, world, shape, stage.starts[world.index, view, geom], ray * shape.rotation)
     hit.geom = geom
@@ -547,8 +567,9 @@ def sample_weight(stage: Stage, world: World, seen: wp.vec4i, samples: int, samp
     A plane, and what is behind everything, look the same from all samples.
     """
     code = seen[sample]
+    geom = geom_of(world, code)
     weight = 1.0 / float(samples)
-    if code == 0 or (code % 8 == 0 and stage.shapes[world.index, code % MIRROR_CODE / 8 - 1].kind == PLANE):
+    if geom == NOTHING or stage.shapes[world.index, geom].kind == PLANE:
         for other in range(samples):
             if seen[other] == code:
                 if other < sample:
@@ -617,8 +638,8 @@ def shade(
             beam.middle = middle_ray
             beam.right = scale * (right - wp.dot(right, beam.ray) * beam.ray)
             beam.up = scale * (up - wp.dot(up, beam.ray) * beam.ray)
-            hit = meet(stage, world, CAMERA, code % MIRROR_CODE, beam.ray)
-            image = meet(stage, world, MIRROR, code / MIRROR_CODE, mirrored(beam.ray, mirror_normal))
+            hit = meet(stage, world, CAMERA, geom_of(world, code), beam.ray)
+            image = meet(stage, world, MIRROR, image_of(code), mirrored(beam.ray, mirror_normal))
             total = total + weight * beam_colour(stage, paint, world, hit, image, beam)
     for channel in range(3):
         images[index, channel, row, column] = wp.uint8(wp.clamp(total[channel], 0.0, 1.0) * 255.0 + 0.5)
@@ -626,7 +647,7 @@ def shade(
         offset = sample_offset(1)  # llvmpipe's first; it keeps the distance of one sample
         at = camera_point(world, x + offset[0], y + offset[1], height, width)
         ray = camera_ray(at, axes)
-        hit = meet(stage, world, CAMERA, seen[1] % MIRROR_CODE, ray)
+        hit = meet(stage, world, CAMERA, geom_of(world, seen[1]), ray)
         while hit.geom != NOTHING and opacity(stage, paint, world, hit.geom) < OPAQUE:
             hit = trace(stage, world, CAMERA, at, ray, hit.distance, hit.geom)
         away = hit.distance * wp.dot(ray, forward) / depth
