@@ -72,7 +72,7 @@ class Comparison:
 def compare(task: Task, states: int = 200, image_size: tuple[int, int] = (84, 84)) -> Comparison:
     """Draw random states of a dm_control task, always the same, with both renderers, on the CPU.
 
-    A state is what up to 50 frames of random actions leave of a new episode; every fourth starts one, so that
+    A state is what up to 50 frames of random actions leave of an episode; every fourth starts a new one, so that
     what an episode's start changes (a target's place, size, colour) is compared too.
 
     Args:

@@ -35,11 +35,14 @@ from pixelcontrol.envs.render.light import (
     Facet,
     Grid,
     Light,
+    Patch,
     clamp_colour,
     facet_of,
+    facet_step,
     facet_weights,
     light_facet,
     patch_at,
+    patch_texture,
 )
 from pixelcontrol.envs.render.rays import (
     BOX,
@@ -71,7 +74,10 @@ from pixelcontrol.envs.render.texture import Texture, sample_cube, sample_flat
 
 wp.set_module_options({"enable_backward": False})
 
-MIRROR_CODE = wp.constant(1 << 14)
+# What is seen at a place is one number, its code: SIDES (geom + 1) + the side of a box or cylinder; 0 for nothing.
+# Of a mirror image it is the code of what is mirrored + MIRROR_CODE; what mirrors is the world's reflector.
+SIDES = wp.constant(8)
+MIRROR_CODE = wp.constant(1 << 30)
 ROUND = wp.constant(0.9965)  # what stands for a circle is a polygon of 28 sides, on average so much smaller
 OPAQUE = wp.constant(0.995)  # render_gl3.c: with less alpha a geom is transparent
 
@@ -82,8 +88,20 @@ class Material:
 
     surface: wp.vec4  # emission, specular, shininess, reflectance
     texture: wp.int32  # index, or NOTHING
+    flat: wp.int32  # the texture is no cube
     uniform: wp.int32  # the texture repeats per metre, not per object
     repeat: wp.vec2
+
+
+@wp.struct
+class Solid:
+    """A mesh."""
+
+    data: wp.uint64  # Warp's own
+    middle: wp.vec3  # of the box around it
+    half: wp.vec3
+    corner: wp.int32  # its first in the arrays of all corners
+    wrapped: wp.int32  # it says where its corners lie in a flat texture
 
 
 @wp.struct
@@ -96,9 +114,10 @@ class Coat:
     reflectance: wp.float32
     texture: wp.int32
     unit: wp.vec3  # from the geom's frame to a cube texture's directions
-    scale: wp.vec2  # from the geom's frame to a flat texture's coordinates
+    wrapped: wp.int32  # the texture is a flat one wrapped round the geom, not laid over it along z
+    scale: wp.vec2  # how much of a flat texture is one round, or one metre
     grid: Grid  # of a plane
-    normals: wp.int32  # a mesh's first corner normal
+    corner: wp.int32  # a mesh's first, in the arrays of all corners
 
 
 @wp.struct
@@ -110,7 +129,8 @@ class Paint:
     views: wp.array2d(dtype=View)  # world, view
     textures: wp.array(dtype=Texture)
     texels: wp.array(dtype=wp.uint32)
-    mesh_normals: wp.array(dtype=wp.vec3)
+    mesh_normals: wp.array(dtype=wp.vec3)  # one per corner of a triangle, as the next
+    mesh_texture: wp.array(dtype=wp.vec2)  # where the corner lies in a flat texture
     skybox: wp.int32  # index of its texture, or NOTHING
 
 
@@ -160,6 +180,7 @@ def surface_colour(
     local = start + hit.distance * local_ray
 
     facet = Facet()
+    patch = Patch()
     local_normal = wp.vec3()
     if shape.kind == MESH or shape.kind == FIELD:
         if shape.kind == MESH:
@@ -172,10 +193,14 @@ def surface_colour(
         for i in range(3):
             facet.normals[i] = local_normal
             if shape.kind == MESH:
-                facet.normals[i] = paint.mesh_normals[coat.normals + 3 * hit.part + i]
+                corner = coat.corner + 3 * hit.part + i
+                facet.normals[i] = paint.mesh_normals[corner]
+                facet.u[i] = paint.mesh_texture[corner][0]
+                facet.v[i] = paint.mesh_texture[corner][1]
     else:
         local_normal = normal_at(shape, hit, local)
-        facet = facet_of(patch_at(shape, coat.grid, hit, local))
+        patch = patch_at(shape, coat.grid, hit, local)
+        facet = facet_of(patch)
     facet.weights = facet_weights(facet, start, beam.middle * shape.rotation)
     for i in range(3):
         facet.corners[i] = coat.position + shape.rotation * facet.corners[i]
@@ -185,21 +210,36 @@ def surface_colour(
     light = light_at(stage, paint, world, facet, hit, place, eye, which)
     if coat.texture == NOTHING:
         return light
+    texture = paint.textures[coat.texture]
     # How the place moves over one pixel, within the surface's tangent plane.
     slope = hit.distance / wp.dot(local_normal, local_ray)
     right = beam.right * shape.rotation
     up = beam.up * shape.rotation
     place_right = hit.distance * right - slope * wp.dot(local_normal, right) * local_ray
     place_up = hit.distance * up - slope * wp.dot(local_normal, up) * local_ray
-    texture = paint.textures[coat.texture]
     if texture.is_cube == 1:
         toward = wp.cw_mul(coat.unit, local)
         place_right = wp.cw_mul(coat.unit, place_right)
         place_up = wp.cw_mul(coat.unit, place_up)
         return wp.cw_mul(light, sample_cube(paint.texels, texture, toward, place_right, place_up))
-    return wp.cw_mul(
-        light, sample_flat(paint.texels, texture, coat.scale, shape.size, local, place_right, place_up)
-    )
+    at = wp.vec2(coat.scale[0] * local[0] - 0.5, coat.scale[1] * local[1] - 0.5)
+    flat_right = wp.vec2(place_right[0], place_right[1])
+    flat_up = wp.vec2(place_up[0], place_up[1])
+    if shape.kind == PLANE:  # from its corner, if it has one (render_context.c, makePlane)
+        at = wp.vec2(coat.scale[0] * (local[0] + shape.size[0]), coat.scale[1] * (local[1] - shape.size[1]))
+    elif coat.wrapped == 1:
+        if shape.kind != MESH:
+            for i in range(3):
+                flat = patch_texture(patch, facet.u[i], facet.v[i])
+                facet.u[i] = flat[0]
+                facet.v[i] = flat[1]
+        weights_right = facet_step(facet, shape.rotation * place_right)
+        weights_up = facet_step(facet, shape.rotation * place_up)
+        at = wp.vec2(wp.dot(facet.u, facet.weights), wp.dot(facet.v, facet.weights))
+        at = wp.cw_mul(coat.scale, at)
+        flat_right = wp.vec2(wp.dot(facet.u, weights_right), wp.dot(facet.v, weights_right))
+        flat_up = wp.vec2(wp.dot(facet.u, weights_up), wp.dot(facet.v, weights_up))
+    return wp.cw_mul(light, sample_flat(paint.texels, texture, at, coat.scale, flat_right, flat_up))
 
 
 @wp.func
@@ -319,6 +359,8 @@ def look(
     rows: wp.array2d(dtype=wp.float32),
     fixed_lights: wp.array(dtype=Light),
     materials: wp.array(dtype=Material),
+    height: int,
+    width: int,
     worlds: wp.array(dtype=World),
     views: wp.array2d(dtype=View),
     lights: wp.array2d(dtype=Light),
@@ -335,8 +377,11 @@ def look(
     camera.origin = eye
     camera.axes = wp.matrix_from_rows(wp.cross(forward, up), up, forward)
     views[world, CAMERA] = camera
-    state.half = rows[world, 10]
-    state.centre = rows[world, 11]
+    tall = 2.0 * rows[world, 11] / float(height)
+    state.pixel = wp.vec2(tall, tall)
+    if rows[world, 10] > 0.0:
+        state.pixel = wp.vec2(2.0 * rows[world, 10] / float(width), tall)
+    state.centre = wp.vec2(rows[world, 12], rows[world, 13])
 
     for i in range(fixed_lights.shape[0]):
         at = 1 + wp.static(CAMERA_SIZE) + i * wp.static(LIGHT_SIZE)
@@ -366,10 +411,10 @@ def look(
             position = vector_at(rows, world, at + 7)
             if kind == BOX:
                 position = position + rows[world, at + 6] * normal
-            height = wp.dot(eye - position, normal)
-            if height > 0.0:
+            above = wp.dot(eye - position, normal)
+            if above > 0.0:
                 state.reflector = geom
-                mirror.origin = eye - 2.0 * height * normal
+                mirror.origin = eye - 2.0 * above * normal
                 flip = wp.identity(n=3, dtype=wp.float32) - 2.0 * wp.outer(normal, normal)
                 mirror.axes = camera.axes * flip
     views[world, MIRROR] = mirror
@@ -383,17 +428,15 @@ def place(
     views: wp.array2d(dtype=View),
     materials: wp.array(dtype=Material),
     grid: wp.array2d(dtype=wp.vec3),
-    meshes: wp.array(dtype=wp.uint64),
-    mesh_box: wp.array2d(dtype=wp.vec3),
-    mesh_start: wp.array(dtype=wp.int32),
+    solids: wp.array(dtype=Solid),
     first: int,
     stage: Stage,
     coats: wp.array2d(dtype=Coat),
 ):
     """Unpack one geom, and bound it in each view.
 
-    `grid` holds each plane's half width, width of the first cell and of the others, along x and y; `mesh_box` the
-    middle and half widths of each mesh; `first` is where the geoms begin in a row.
+    `grid` holds each plane's half width, width of the first cell and of the others, along x and y; `first` is
+    where the geoms begin in a row.
     """
     world, geom = wp.tid()
     if geom >= worlds[world].count:
@@ -424,7 +467,8 @@ def place(
     if material.uniform == 0:
         for axis in range(3):
             coat.unit[axis] = 1.0 / wp.max(shape.size[axis], 1.0e-6)
-    coat.scale = wp.vec2(0.5 * material.repeat[0] * coat.unit[0], -0.5 * material.repeat[1] * coat.unit[1])
+    if shape.kind != PLANE and shape.kind != FIELD and shape.kind != MESH:
+        coat.wrapped = material.flat
 
     centre = wp.vec3(0.0, 0.0, 0.0)
     half = shape.size
@@ -438,15 +482,21 @@ def place(
         coat.grid.cell = wp.vec2(x[2], y[2])
         half = wp.vec3(x[0], y[0], 0.0)
     elif shape.kind == MESH:
-        mesh = data / 2  # MuJoCo numbers each mesh twice: itself and its convex hull
-        shape.data = meshes[mesh]
-        coat.normals = 3 * mesh_start[mesh]
-        centre = mesh_box[mesh, 0]
-        half = mesh_box[mesh, 1]
+        solid = solids[data / 2]  # MuJoCo numbers each mesh twice: itself and its convex hull
+        shape.data = solid.data
+        coat.corner = solid.corner
+        coat.wrapped = solid.wrapped * material.flat
+        centre = solid.middle
+        half = solid.half
     elif shape.kind == FIELD:
         shape.data = wp.uint64(data)
         centre = wp.vec3(0.0, 0.0, 0.5 * shape.size[2])
         half = wp.vec3(shape.size[0], shape.size[1], 0.5 * shape.size[2])
+    coat.scale = wp.vec2(0.5 * material.repeat[0] * coat.unit[0], -0.5 * material.repeat[1] * coat.unit[1])
+    if coat.wrapped == 1:
+        coat.scale = material.repeat
+        if material.uniform == 1:
+            coat.scale = wp.vec2(rows[world, at + 4] * coat.scale[0], rows[world, at + 5] * coat.scale[1])
     stage.shapes[world, geom] = shape
     coats[world, geom] = coat
 
@@ -475,8 +525,8 @@ def place(
 @wp.func
 def camera_point(world: World, x: float, y: float, height: int, width: int) -> wp.vec2:
     """Where a point of the image, in pixels from its upper left, lies in the camera's view."""
-    scale = 2.0 * world.half / float(height)
-    return wp.vec2((x - 0.5 * float(width)) * scale, world.centre + (0.5 * float(height) - y) * scale)
+    from_middle = wp.vec2(x - 0.5 * float(width), 0.5 * float(height) - y)
+    return world.centre + wp.cw_mul(from_middle, world.pixel)
 
 
 @wp.func
@@ -487,30 +537,47 @@ def camera_ray(at: wp.vec2, axes: wp.mat33) -> wp.vec3:
 
 @wp.func
 def part_code(stage: Stage, world: World, hit: Hit) -> int:
-    """One number for a geom and the side of it that is hit; NOTHING's is 0."""
+    """The code of a geom and the side of it that is hit."""
     if hit.geom == NOTHING:
         return 0
     kind = stage.shapes[world.index, hit.geom].kind
     if kind == MESH or kind == FIELD:
-        return 8 * (hit.geom + 1)
-    return 8 * (hit.geom + 1) + hit.part
+        return SIDES * (hit.geom + 1)
+    return SIDES * (hit.geom + 1) + hit.part
 
 
 @wp.func
 def code_at(stage: Stage, world: World, at: wp.vec2, ray: wp.vec3) -> int:
-    """What is seen along a camera ray, as one number: the part's code, and above it that of its mirror image."""
+    """The code of what is seen along a camera ray."""
     hit = trace(stage, world, CAMERA, at, ray, 0.0, NOTHING)
     image = mirror_image(stage, world, hit, at, ray)
-    return part_code(stage, world, hit) + MIRROR_CODE * part_code(stage, world, image)
+    if image.geom != NOTHING:
+        return MIRROR_CODE + part_code(stage, world, image)
+    return part_code(stage, world, hit)
 
 
 @wp.func
-def meet(stage: Stage, world: World, view: int, code: int, ray: wp.vec3) -> Hit:
-    """Where a ray from a view's point meets the geom of a part's code."""
+def geom_of(world: World, code: int) -> int:
+    """The geom of a code, or NOTHING."""
+    if code >= MIRROR_CODE:
+        return world.reflector
+    return code / SIDES - 1
+
+
+@wp.func
+def image_of(code: int) -> int:
+    """The geom whose mirror image a code stands for, or NOTHING."""
+    if code >= MIRROR_CODE:
+        return (code - MIRROR_CODE) / SIDES - 1
+    return NOTHING
+
+
+@wp.func
+def meet(stage: Stage, world: World, view: int, geom: int, ray: wp.vec3) -> Hit:
+    """Where a ray from a view's point meets a geom, or NOTHING."""
     hit = Hit()
     hit.distance = FAR
-    geom = code / 8 - 1
-    if code > 0:
+    if geom != NOTHING:
         shape = stage.shapes[world.index, geom]
         hit = ray_geom(stage, world, shape, stage.starts[world.index, view, geom], ray * shape.rotation)
     hit.geom = geom
@@ -547,8 +614,9 @@ def sample_weight(stage: Stage, world: World, seen: wp.vec4i, samples: int, samp
     A plane, and what is behind everything, look the same from all samples.
     """
     code = seen[sample]
+    geom = geom_of(world, code)
     weight = 1.0 / float(samples)
-    if code == 0 or (code % 8 == 0 and stage.shapes[world.index, code % MIRROR_CODE / 8 - 1].kind == PLANE):
+    if geom == NOTHING or stage.shapes[world.index, geom].kind == PLANE:
         for other in range(samples):
             if seen[other] == code:
                 if other < sample:
@@ -576,7 +644,6 @@ def shade(
     right = wp.vec3(axes[0, 0], axes[0, 1], axes[0, 2])
     up = wp.vec3(axes[1, 0], axes[1, 1], axes[1, 2])
     forward = wp.vec3(axes[2, 0], axes[2, 1], axes[2, 2])
-    pixel = 2.0 * world.half / float(height)
     x = float(column) + 0.5
     y = float(row) + 0.5
     middle = camera_point(world, x, y, height, width)
@@ -613,12 +680,12 @@ def shade(
                 offset = sample_offset(sample)
                 beam.at = camera_point(world, x + offset[0], y + offset[1], height, width)
                 beam.ray = camera_ray(beam.at, axes)
-            scale = pixel / wp.sqrt(1.0 + wp.dot(beam.at, beam.at))
+            scale = world.pixel / wp.sqrt(1.0 + wp.dot(beam.at, beam.at))
             beam.middle = middle_ray
-            beam.right = scale * (right - wp.dot(right, beam.ray) * beam.ray)
-            beam.up = scale * (up - wp.dot(up, beam.ray) * beam.ray)
-            hit = meet(stage, world, CAMERA, code % MIRROR_CODE, beam.ray)
-            image = meet(stage, world, MIRROR, code / MIRROR_CODE, mirrored(beam.ray, mirror_normal))
+            beam.right = scale[0] * (right - wp.dot(right, beam.ray) * beam.ray)
+            beam.up = scale[1] * (up - wp.dot(up, beam.ray) * beam.ray)
+            hit = meet(stage, world, CAMERA, geom_of(world, code), beam.ray)
+            image = meet(stage, world, MIRROR, image_of(code), mirrored(beam.ray, mirror_normal))
             total = total + weight * beam_colour(stage, paint, world, hit, image, beam)
     for channel in range(3):
         images[index, channel, row, column] = wp.uint8(wp.clamp(total[channel], 0.0, 1.0) * 255.0 + 0.5)
@@ -626,7 +693,7 @@ def shade(
         offset = sample_offset(1)  # llvmpipe's first; it keeps the distance of one sample
         at = camera_point(world, x + offset[0], y + offset[1], height, width)
         ray = camera_ray(at, axes)
-        hit = meet(stage, world, CAMERA, seen[1] % MIRROR_CODE, ray)
+        hit = meet(stage, world, CAMERA, geom_of(world, seen[1]), ray)
         while hit.geom != NOTHING and opacity(stage, paint, world, hit.geom) < OPAQUE:
             hit = trace(stage, world, CAMERA, at, ray, hit.distance, hit.geom)
         away = hit.distance * wp.dot(ray, forward) / depth

@@ -65,6 +65,8 @@ class Facet:
     """A triangle and what of it and its surface decides how a light falls on one place of it."""
 
     corners: wp.mat33  # rows
+    u: wp.vec3  # of the corners, in the patch; of a mesh with a flat texture: places in that
+    v: wp.vec3
     normals: wp.mat33  # the surface's, at the corners
     weights: wp.vec3  # the place, in parts of the corners
     colour: wp.vec3
@@ -167,6 +169,33 @@ def patch_point(patch: Patch, u: float, v: float) -> wp.vec3:
 
 
 @wp.func
+def patch_texture(patch: Patch, u: float, v: float) -> wp.vec2:
+    """Where (u, v) lies in a flat texture that is wrapped once round the geom (render_context.c, makeBuiltin)."""
+    size = patch.size
+    if patch.kind == BOX:
+        i = (patch.side + 1) % 3
+        j = (patch.side + 2) % 3
+        across = 0.5 + 0.5 * u / size[i]
+        down = 0.5 + 0.5 * v / size[j]
+        if i > j:  # a side across y, whose v is along x
+            return wp.vec2(down, 1.0 - across)
+        return wp.vec2(across, 1.0 - down)
+    if patch.kind == DISK:
+        return wp.vec2(0.5 + 0.5 * v * wp.cos(u) / size[0], 0.5 + 0.5 * v * wp.sin(u) / size[0])
+    around = 0.5 * u / wp.pi
+    if patch.kind == SPHERE and v > 0.499 * wp.pi:
+        around = 0.25 * (patch.u[1] + patch.u[2]) / wp.pi  # the pole, the third corner of a triangle
+    if patch.u[1] < 0.0:
+        around = around + 1.0
+    if patch.kind == CYLINDER:
+        return wp.vec2(around, 0.5 - 0.5 * v / size[2])
+    if patch.centre[2] == 0.0:
+        return wp.vec2(around, 0.5 - patch.sign * v / wp.pi)
+    # an end of a capsule, of which either has the whole texture
+    return wp.vec2(around, 0.5 + patch.sign * (0.5 - 2.0 * v / wp.pi))
+
+
+@wp.func
 def facet_of(patch: Patch) -> Facet:
     """The triangle of the patch's cell that holds its place."""
     u0 = patch.u[1]
@@ -190,6 +219,8 @@ def facet_of(patch: Patch) -> Facet:
     elif a + b > 1.0 and not pole:
         first = wp.vec2(u1, v1)
     facet = Facet()
+    facet.u = wp.vec3(first[0], second[0], third[0])
+    facet.v = wp.vec3(first[1], second[1], third[1])
     facet.corners = wp.matrix_from_rows(
         patch_point(patch, first[0], first[1]),
         patch_point(patch, second[0], second[1]),
@@ -214,6 +245,18 @@ def facet_weights(facet: Facet, start: wp.vec3, ray: wp.vec3) -> wp.vec3:
     if wp.abs(total) < 1.0e-12:
         return wp.vec3(1.0, 0.0, 0.0)  # seen edge-on
     return parts / total
+
+
+@wp.func
+def facet_step(facet: Facet, step: wp.vec3) -> wp.vec3:
+    """How the weights change with the place, where that moves by `step` within the triangle's plane."""
+    p = facet.corners[1] - facet.corners[0]
+    q = facet.corners[2] - facet.corners[0]
+    normal = wp.cross(p, q)
+    normal = normal / wp.max(wp.dot(normal, normal), 1.0e-20)
+    second = wp.dot(wp.cross(step, q), normal)
+    third = wp.dot(wp.cross(p, step), normal)
+    return wp.vec3(-second - third, second, third)
 
 
 @wp.func

@@ -33,8 +33,8 @@ class World:
     index: wp.int32  # its place in the arrays
     count: wp.int32  # geoms
     reflector: wp.int32  # the geom that mirrors, or NOTHING
-    half: wp.float32  # half height of the camera's view at distance 1
-    centre: wp.float32  # and its middle, upwards
+    pixel: wp.vec2  # width and height of a pixel in the camera's view
+    centre: wp.vec2  # and the view's middle, to the right and upwards
 
 
 @wp.struct

@@ -20,13 +20,15 @@ import numpy as np
 from pixelcontrol.envs.tasks import Cameras, channel_count
 
 # One row: [number of geoms, camera (CAMERA_SIZE), lights (LIGHT_SIZE each), geoms (GEOM_SIZE each), heights].
-CAMERA_SIZE = 11  # position 3, forward 3, up 3, half height and centre of the view at distance 1
+CAMERA_SIZE = 13  # position 3, forward 3, up 3, half width and height, and middle, at distance 1
 LIGHT_SIZE = 6  # position 3, direction 3
 GEOM_SIZE = 23  # type, data id, category, material id, size 3, position 3, rotation 9 (rows), rgba 4
 
 _GEOM_INTEGERS = 10  # type, dataid, objtype, objid, category, matid and four more: just before `size`
 _GEOM_FLOATS = 19  # size 3, pos 3, mat 9, rgba 4
 _FLAT = 1e-4  # metres by which the box around a height field is higher than its hills, which may be none
+_MOST_LIGHTS = 8  # OpenGL's; MuJoCo's renderer asks for more in vain
+_GLOW = 0.3  # where there is no light at all, not even the head's, everything shines by itself (render_gl3.c)
 _CATENARY_SEGMENTS = 30  # a slack tendon is drawn as a chain of this many capsules
 
 
@@ -74,11 +76,13 @@ class Mesh:
         vertices: float32 (vertices, 3).
         faces: int32 (faces, 3).
         normals: float32 (faces, 3, 3): the normal at each corner of each face.
+        texture: float32 (faces, 3, 2): where each corner lies in a flat texture; None if the mesh does not say.
     """
 
     vertices: np.ndarray
     faces: np.ndarray
     normals: np.ndarray
+    texture: np.ndarray | None
 
 
 class Scene:
@@ -109,18 +113,16 @@ class Scene:
             depth: metres up to which a fourth channel of each camera shows distances; 0 for colours alone.
 
         Raises:
-            ValueError: the model has no such camera, or shows a skin or a flex, such as cloth.
+            ValueError: the model has no such camera, or `warp` cannot draw it: see `_refuse_what_is_not_drawn`.
         """
         model = physics.model.ptr
         self.channels = channel_count(camera, depth)
         self.depth = depth
         self._cameras = camera_ids(model, camera)
         self._snapshot: _Snapshot | None = None
-        scene = self._snapshot_of(physics).see(self._cameras[0])
-        for geom in scene.geoms[: scene.ngeom]:
-            if geom.type > int(mujoco.mjtGeom.mjGEOM_MESH):
-                kind = mujoco.mjtGeom(geom.type).name.removeprefix("mjGEOM_").lower()
-                raise ValueError(f"this task shows a {kind}, which only renderer 'opengl' draws")
+        for one in self._cameras:
+            scene = self._snapshot_of(physics).see(one)
+            _refuse_what_is_not_drawn(model, one, scene)
 
         self.max_geoms = _most_geoms(model)
         self.lights = _lights(scene)
@@ -134,6 +136,8 @@ class Scene:
         self.fields = np.column_stack([grids, ends - grids.prod(axis=1)]).astype(np.int32)
         self.payload_shape = (len(self._cameras), int(ends[-1]) if len(ends) else row)
         self.materials = _materials(model)
+        if not len(self.lights.shadow):
+            self.materials.surface[:, 0] += _GLOW  # emission
         self.textures = [_texture(model, i) for i in range(model.ntex)]
         skyboxes = np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)
         self.skybox = int(skyboxes[0]) if len(skyboxes) else -1
@@ -170,8 +174,10 @@ class Scene:
             np.add(eyes[0], eyes[1], out=out[at : at + 3])
             out[at : at + 3] *= 0.5
         eye = snapshot.scene.camera[0]
-        out[10] = 0.5 * (eye.frustum_top - eye.frustum_bottom) / eye.frustum_near
-        out[11] = 0.5 * (eye.frustum_top + eye.frustum_bottom) / eye.frustum_near
+        out[10] = eye.frustum_width / eye.frustum_near  # 0 unless the camera says
+        out[11] = 0.5 * (eye.frustum_top - eye.frustum_bottom) / eye.frustum_near
+        out[12] = eye.frustum_center / eye.frustum_near
+        out[13] = 0.5 * (eye.frustum_top + eye.frustum_bottom) / eye.frustum_near
 
         at = 1 + CAMERA_SIZE
         for position, direction in snapshot.lights:
@@ -219,6 +225,28 @@ def camera_ids(model: mujoco.MjModel, camera: Cameras) -> list[int]:
     return [ids[str(one)] for one in wanted]
 
 
+def _refuse_what_is_not_drawn(model: mujoco.MjModel, camera: int, scene: mujoco.MjvScene) -> None:
+    """Say so if what a camera sees is a skin or a flex, such as cloth, or if it sees all in parallel.
+
+    Raises:
+        ValueError: it does; or a mesh that says where its corners lie in a flat texture has a cube.
+    """
+    if scene.camera[0].orthographic:
+        name = model.camera(camera).name
+        raise ValueError(f"camera {camera} ({name}) is orthographic, which only renderer 'opengl' draws")
+    for geom in scene.geoms[: scene.ngeom]:
+        if geom.type > int(mujoco.mjtGeom.mjGEOM_MESH):
+            kind = mujoco.mjtGeom(geom.type).name.removeprefix("mjGEOM_").lower()
+            raise ValueError(f"this task shows a {kind}, which only renderer 'opengl' draws")
+        texture = model.mat_texid[geom.matid, mujoco.mjtTextureRole.mjTEXROLE_RGB] if geom.matid >= 0 else -1
+        if geom.texcoord and texture >= 0 and model.tex_type[texture] != mujoco.mjtTexture.mjTEXTURE_2D:
+            name = model.texture(texture).name
+            raise ValueError(
+                f"texture {name!r} is a cube, but a mesh that shows it has coordinates in a flat one, "
+                'and OpenGL then shows neither: declare it with type="2d"'
+            )
+
+
 def _most_geoms(model: mujoco.MjModel) -> int:
     """Return how many geoms a model can show, those included that are transparent for now."""
     option = mujoco.MjvOption()
@@ -250,7 +278,7 @@ class _Snapshot:
         self.eye_forward = [eye.forward for eye in self.scene.camera]
         self.eye_up = [eye.up for eye in self.scene.camera]
         lights = int(model.vis.headlight.active) + int(np.sum(model.light_active))
-        self.lights = [(light.pos, light.dir) for light in self.scene.lights[:lights]]
+        self.lights = [(light.pos, light.dir) for light in self.scene.lights[: min(lights, _MOST_LIGHTS)]]
         self.integers, self.floats = _geom_memory(self.scene)
 
     def see(self, camera: int) -> mujoco.MjvScene:
@@ -303,7 +331,7 @@ def _materials(model: mujoco.MjModel) -> Materials:
 
 
 def _lights(scene: mujoco.MjvScene) -> Lights:
-    lights = scene.lights[: scene.nlight]
+    lights = scene.lights[: min(scene.nlight, _MOST_LIGHTS)]
     return Lights(
         colours=np.array([[x.ambient, x.diffuse, x.specular] for x in lights], np.float32).reshape(-1, 3, 3),
         attenuation=np.array([x.attenuation for x in lights], np.float32).reshape(-1, 3),
@@ -339,7 +367,12 @@ def _mesh(model: mujoco.MjModel, index: int) -> Mesh:
     corners = vertices[faces]
     flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
+    texture = None
     if model.mesh_texcoordadr[index] < 0:
         sharp = np.einsum("fck,fk->fc", normals, flat) < 0.8
         normals = np.where(sharp[..., None], flat[:, None], normals)
-    return Mesh(vertices.astype(np.float32), faces.astype(np.int32), normals.astype(np.float32))
+    else:
+        texture = part(model.mesh_texcoord, model.mesh_texcoordadr, model.mesh_texcoordnum)[
+            part(model.mesh_facetexcoord, model.mesh_faceadr, model.mesh_facenum)
+        ].astype(np.float32)
+    return Mesh(vertices.astype(np.float32), faces.astype(np.int32), normals.astype(np.float32), texture)

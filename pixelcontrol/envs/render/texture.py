@@ -132,15 +132,15 @@ def sample_cube(
 def sample_flat(
     texels: wp.array(dtype=wp.uint32),
     texture: Texture,
+    at: wp.vec2,
     scale: wp.vec2,
-    size: wp.vec3,
-    local: wp.vec3,
-    right: wp.vec3,
-    up: wp.vec3,
+    right: wp.vec2,
+    up: wp.vec2,
 ) -> wp.vec3:
-    """Sample a flat texture at `local` on a geom of `size`, of which one metre is `scale` of the texture.
+    """Sample a flat texture, which repeats, at `at`.
 
-    `right` and `up` are how `local` changes over one pixel to the right and upwards.
+    `right` and `up` are how the place changes over one pixel to the right and upwards; one unit of these is
+    `scale` of the texture.
     """
     w = float(texture.width) * scale[0]
     h = float(texture.height) * scale[1]
@@ -148,7 +148,4 @@ def sample_flat(
         w * w * right[0] * right[0] + h * h * right[1] * right[1],
         w * w * up[0] * up[0] + h * h * up[1] * up[1],
     )
-    # Coordinates count from a plane's corner if it has one, else from its middle (render_context.c, makePlane).
-    s = scale[0] * (local[0] + size[0])
-    t = scale[1] * (local[1] - size[1])
-    return trilinear(texels, texture, 0, s, t, wp.sqrt(widest))
+    return trilinear(texels, texture, 0, at[0], at[1], wp.sqrt(widest))

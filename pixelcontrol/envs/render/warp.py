@@ -104,15 +104,14 @@ class WarpRenderer:
         launch(
             kernels.look,
             (self._pictures,),
-            *(rows, self._fixed_lights, self._materials),
+            *(rows, self._fixed_lights, self._materials, height, width),
             *(self._worlds, self._paint.views, self._paint.lights),
         )
         launch(
             kernels.place,
             self._stage.shapes.shape,
             *(rows, self._worlds, self._paint.views, self._materials, self._grid),
-            *(self._meshes, self._mesh_box, self._mesh_start, self._first_geom),
-            *(self._stage, self._paint.coats),
+            *(self._solids, self._first_geom, self._stage, self._paint.coats),
         )
         launch(
             kernels.find,
@@ -133,6 +132,7 @@ class WarpRenderer:
             kernels.Material,
             surface=materials.surface,
             texture=materials.texture,
+            flat=np.array([i >= 0 and not scene.textures[i][0] for i in materials.texture], bool),
             uniform=materials.uniform,
             repeat=materials.repeat,
         )
@@ -163,14 +163,24 @@ class WarpRenderer:
             wp.Mesh(wp.array(mesh.vertices, dtype=wp.vec3), wp.array(mesh.faces.ravel(), dtype=wp.int32))
             for mesh in scene.meshes
         ]
-        self._meshes = wp.array(np.array([mesh.id for mesh in self._mesh_memory], np.uint64), dtype=wp.uint64)
         low = np.array([mesh.vertices.min(axis=0) for mesh in scene.meshes], np.float32).reshape(-1, 3)
         high = np.array([mesh.vertices.max(axis=0) for mesh in scene.meshes], np.float32).reshape(-1, 3)
-        self._mesh_box = wp.array(np.stack([(low + high) / 2, (high - low) / 2], axis=1), dtype=wp.vec3)
-        faces = [len(mesh.faces) for mesh in scene.meshes]
-        self._mesh_start = wp.array(np.cumsum([0, *faces]).astype(np.int32), dtype=wp.int32)
+        corners = [mesh.faces.size for mesh in scene.meshes]
+        self._solids = _struct_array(
+            kernels.Solid,
+            data=np.array([mesh.id for mesh in self._mesh_memory], np.uint64),
+            middle=(low + high) / 2,
+            half=(high - low) / 2,
+            corner=np.cumsum([0, *corners])[:-1],
+            wrapped=np.array([mesh.texture is not None for mesh in scene.meshes], bool),
+        )
         normals = [np.zeros((0, 3), np.float32), *(mesh.normals.reshape(-1, 3) for mesh in scene.meshes)]
         self._paint.mesh_normals = wp.array(np.concatenate(normals), dtype=wp.vec3)
+        places = np.zeros((len(self._paint.mesh_normals), 2), np.float32)
+        for mesh, end in zip(scene.meshes, np.cumsum(corners), strict=True):
+            if mesh.texture is not None:
+                places[end - mesh.faces.size : end] = mesh.texture.reshape(-1, 2)
+        self._paint.mesh_texture = wp.array(places, dtype=wp.vec2)
 
     def _put_worlds(self, scene: Scene) -> None:
         """Make room for what each picture is made from."""

@@ -137,6 +137,25 @@ def test_what_cannot_be_drawn_is_said_at_once():
         Scene(of(CLOTH), 0)
 
 
+def test_an_orthographic_camera_is_refused():
+    physics = of('<camera name="flat" projection="orthographic"/>')
+    Scene(physics, 0)
+    for camera in ("flat", (0, "flat")):
+        with pytest.raises(ValueError, match=r"camera 1 \(flat\) is orthographic, .* renderer 'opengl'"):
+            Scene(physics, camera)
+
+
+def test_a_cube_on_a_mesh_with_coordinates_is_refused():
+    """OpenGL shows it without a texture, or with the last flat one that it drew."""
+    xml = """<mujoco><asset><texture name="skin" type="{}" builtin="flat" width="8" height="8"/>
+      <material name="skin" texture="skin"/>
+      <mesh name="mapped" vertex="0 0 0  1 0 0  0 1 0  0 0 1" texcoord="0 0  1 0  0 1  1 1"/></asset>
+      <worldbody><camera/><geom type="mesh" mesh="mapped" material="skin"/></worldbody></mujoco>"""
+    Scene(control_mujoco.Physics.from_xml_string(xml.format("2d")), 0)
+    with pytest.raises(ValueError, match=r"texture 'skin' .* declare it with type=\"2d\""):
+        Scene(control_mujoco.Physics.from_xml_string(xml.format("cube")), 0)
+
+
 def test_what_is_hidden_at_first_may_be_shown():
     physics = of('<geom size=".2" rgba="1 0 0 0"/><site pos="1 0 0"/><site group="4"/><geom size=".1"/>')
     scene = Scene(physics, 0)

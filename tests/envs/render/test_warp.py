@@ -23,6 +23,10 @@ SCENE = """
     <texture name="sky" type="skybox" builtin="gradient" rgb1=".4 .6 .8" rgb2="0 .2 0" width="64" height="64"/>
     <material name="floor" texture="check" texuniform="true" texrepeat="2 3" reflectance="{reflectance}"/>
     <material name="wrapped" texture="gradient"/>
+    <texture name="flat" type="2d" builtin="gradient" width="64" height="64" rgb1="1 0 0" rgb2="0 0 1" mark="cross"
+      markrgb="0 1 0"/>
+    <material name="crate" texture="flat" texrepeat="2 1" texuniform="{uniform}"/>
+    <mesh name="mapped" vertex="0 0 0  .4 0 0  0 .4 0  0 0 .5" texcoord="0 0  1 0  0 1  1 1"/>
     <mesh name="wedge" vertex="0 0 0  .4 0 0  0 .4 0  0 0 .5"/>
     <mesh name="ball" builtin="sphere" params="1" scale=".4 .4 .4"/>
     <hfield name="hills" nrow="4" ncol="5" size=".6 .5 .5 .1"
@@ -40,6 +44,7 @@ SCENE = """
 </mujoco>
 """
 DEFAULTS = {"reflectance": 0, "grid": 0.1, "directional": "false", "shadow": "false", "lamp": "", "body": ""}
+DEFAULTS["uniform"] = "false"
 BODIES = {
     "sphere": '<geom type="sphere" size=".3" pos="0 0 .4" rgba=".8 .3 .2 1"/>',
     "capsule": '<geom type="capsule" size=".2 .3" pos="0 0 .5" euler="50 20 0" rgba=".8 .6 .2 1"/>',
@@ -83,6 +88,71 @@ def test_a_body_looks_like_opengls(body):
     without, _, _, _ = draw(SCENE.format(**DEFAULTS))
     seen = (opengl.int() - without.int()).abs().amax(dim=0) > 16
     assert seen.sum() > 30  # the body is in the picture, or this test would be about nothing
+
+
+SHAPES = {
+    "sphere": 'type="sphere" size=".3"',
+    "capsule": 'type="capsule" size=".2 .3"',
+    "ellipsoid": 'type="ellipsoid" size=".2 .3 .4"',
+    "cylinder": 'type="cylinder" size=".3 .2"',
+    "box": 'type="box" size=".2 .3 .25"',
+    "mesh": 'type="mesh" mesh="wedge"',
+    "mapped mesh": 'type="mesh" mesh="mapped"',
+}
+
+
+@pytest.mark.parametrize("uniform", ["false", "true"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_flat_texture_is_wrapped_round_a_body_as_opengls(shape, uniform):
+    body = f'<geom {SHAPES[shape]} pos="-.1 -.6 .5" euler="20 30 50" material="crate"/>'
+    opengl, warp, _, _ = draw(SCENE.format(**DEFAULTS | {"body": body, "uniform": uniform}))
+    assert_alike(opengl, warp)
+    plain, _, _, _ = draw(SCENE.format(**DEFAULTS | {"body": body.replace("crate", "floor")}))
+    assert (opengl.int() - plain.int()).abs().amax(dim=0).gt(16).sum() > 30
+
+
+@pytest.mark.parametrize(
+    "lens",
+    [
+        'sensorsize=".02 .02" focal=".03 .03"',
+        'sensorsize=".03 .02" focal=".03 .02"',
+        'sensorsize=".02 .016" focal=".03 .03" principal=".004 .003"',
+        'sensorsize=".02 .016" focalpixel="60 60" principalpixel="8 -5"',
+    ],
+)
+def test_a_calibrated_camera_sees_what_opengls_does(lens):
+    camera = f'<camera name="lens" pos=".1 -2 1" xyaxes="1 .1 0 -.1 .5 1" resolution="60 48" {lens}/>'
+    settings = DEFAULTS | {"body": camera + BODIES["cube texture"]}
+    opengl, warp, _, _ = draw(SCENE.format(**settings), camera="lens")
+    assert_alike(opengl, warp)
+    _, plain, _, _ = draw(SCENE.format(**settings))
+    assert (plain.int() - warp.int()).abs().amax(dim=0).gt(16).float().mean() > 0.1
+
+
+def test_thousands_of_geoms_keep_their_colours():
+    many = "".join(f'<geom size=".01" pos="0 {i / 1000} -3"/>' for i in range(2_100))
+    settings = DEFAULTS | {"body": many + BODIES["box"], "reflectance": 0.5}
+    assert_alike(*draw(SCENE.format(**settings))[:2])
+
+
+@pytest.mark.parametrize("shadow", ["false", "true"])
+def test_a_ninth_light_is_dropped_as_opengls(shadow):
+    """The head's lamp and seven others are eight."""
+    lamp = f'<light pos="0 -1 2" diffuse=".1 0 0" castshadow="{shadow}"/>'
+    bright = f'<light pos="0 -1 2" diffuse="1 1 1" castshadow="{shadow}"/>'
+    opengl, eight, _, _ = draw(SCENE.format(**DEFAULTS | {"body": 6 * lamp}))
+    assert_alike(opengl, eight)
+    opengl, nine, _, _ = draw(SCENE.format(**DEFAULTS | {"body": 6 * lamp + bright}))
+    assert_alike(opengl, nine)
+    assert torch.equal(eight, nine)
+
+
+def test_without_any_light_all_is_dim():
+    xml = """<mujoco><visual><headlight active="0"/></visual>
+      <worldbody><camera name="eye" pos="0 0 4"/><geom size="1" rgba=".5 .8 .2 1"/></worldbody></mujoco>"""
+    opengl, warp, _, _ = draw(xml)
+    assert_alike(opengl, warp)
+    assert warp[:, 24, 30].tolist() == [38, 61, 15]  # 0.3 of the colour
 
 
 @pytest.mark.parametrize("directional", ["true", "false"])
