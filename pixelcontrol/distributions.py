@@ -16,10 +16,6 @@ EDGE = 1e-6
 # Beyond this mean before tanh, the slope of tanh, and with it the actor's gradient, is a hundredth of that at 0.
 SATURATED_MEAN = 3.0
 
-# Up to this mean before tanh, an action of 0.96, a penalty leaves an actor alone. One that began at 0 drew actors
-# to doing nothing where rewards were rare, and a pendulum never swung up (LOG.md).
-FREE_MEAN = 2.0
-
 
 class _StraightThroughClamp(torch.autograd.Function):
     @staticmethod
@@ -46,11 +42,6 @@ def uniform_action(
 def saturated_share(pre_tanh: Float32[Tensor, "batch action"]) -> Float32[Tensor, ""]:
     """Return which share of mean actions, given before tanh, lies at a bound."""
     return (pre_tanh.detach().abs() > SATURATED_MEAN).float().mean()
-
-
-def saturation(pre_tanh: Float32[Tensor, "batch action"]) -> Float32[Tensor, ""]:
-    """Return the mean square of how far mean actions, given before tanh, lie beyond `FREE_MEAN`."""
-    return (pre_tanh.abs() - FREE_MEAN).relu().square().mean()
 
 
 def noisy_action(

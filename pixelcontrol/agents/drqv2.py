@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pixelcontrol.agents.quick import QUICK
 from pixelcontrol.augment import random_shift
-from pixelcontrol.distributions import noisy_action, saturated_share, saturation, uniform_action
+from pixelcontrol.distributions import noisy_action, saturated_share, uniform_action
 from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
@@ -69,8 +69,8 @@ class DrQV2Settings:
     )
     saturation_penalty: float = setting(
         0.0,
-        "weight of the square of how far mean actions before tanh lie beyond 2, in the actor's loss; keeps an "
-        "actor with a high learning rate from saturating, where tanh has no gradient and the seed is dead",
+        "weight of the squared mean action before tanh, in the actor's loss; keeps an actor with a high learning "
+        "rate from saturating, where tanh has no gradient and the seed is dead",
         "departure; 0 is the paper's",
         low=0.0,
     )
@@ -237,7 +237,7 @@ def update_actor(agent: ActorCritic, features: Tensor, std: Float32[Tensor, ""])
     action = noisy_action(pre_tanh.tanh(), std, agent.generator, agent.settings.stddev_clip)
     loss = -critic(features, action).amin(dim=0).mean()
     if agent.settings.saturation_penalty:
-        loss = loss + agent.settings.saturation_penalty * saturation(pre_tanh)
+        loss = loss + agent.settings.saturation_penalty * pre_tanh.square().mean()
     descend(loss, agent.actor_optimiser)
     return {"actor_loss": loss.detach(), "saturation": saturated_share(pre_tanh), "std": std}
 

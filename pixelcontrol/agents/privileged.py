@@ -29,7 +29,7 @@ from pixelcontrol.agents.drqv2 import PRESETS as DRQV2_PRESETS
 from pixelcontrol.agents.drqv2 import DrQV2Settings, update_actor, update_critic
 from pixelcontrol.agents.quick import by_frame_length
 from pixelcontrol.augment import random_shift
-from pixelcontrol.distributions import noisy_action, saturated_share, saturation, uniform_action
+from pixelcontrol.distributions import noisy_action, saturated_share, uniform_action
 from pixelcontrol.machine import random_stream
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.networks import (
@@ -203,7 +203,7 @@ class Privileged:
         value = critic(known, action).amin(dim=0)
         size = value.detach().abs().mean().clamp(min=1.0)
         loss = error - s.student_value_weight * value.mean() / size
-        loss = loss + s.saturation_penalty * saturation(pre_tanh)
+        loss = loss + s.saturation_penalty * pre_tanh.square().mean()
         descend(loss, self.student_optimiser)
         return {"student_error": error.detach(), "student_saturation": saturated_share(pre_tanh)}
 

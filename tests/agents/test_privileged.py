@@ -187,8 +187,8 @@ def test_a_student_with_a_penalty_does_not_saturate_by_hand():
         nn.init.zeros_(network.policy[-1].weight)
         network.policy[-1].bias.data = torch.tensor([3.5, -1.0])
     metrics = agent.update_student(new_batch().observation)
-    # d loss / d bias = 0.1 * 2 (3.5 - 2) / 2 controls
-    assert agent.student.policy[-1].bias.grad.tolist() == pytest.approx([0.15, 0.0], rel=1e-5)
+    # d loss / d bias = 0.1 * 2 bias / 2 controls
+    assert agent.student.policy[-1].bias.grad.tolist() == pytest.approx([0.35, -0.1], rel=1e-5)
     assert (metrics["student_error"], metrics["student_saturation"]) == (0.0, 0.5)
 
 
