@@ -1,4 +1,4 @@
-"""When a run warns whoever started it: nothing can be learned, a seed looks dead, an actor is saturated."""
+"""When a run warns whoever started it: nothing can be learned, a seed looks dead, an actor saturated or idle."""
 
 from __future__ import annotations
 
@@ -44,8 +44,15 @@ def on_evaluation(config: Config, frame: int, outcome: Evaluation) -> Iterator[s
             f"this seed looks dead: DrQ-v2 is published with {published.mean:.0f} at frame {published.frame:,}; "
             "some seeds recover, others never do"
         )
+    settings = config.flat()
+    drawn = settings.get("saturation_penalty") and not settings["saturation_margin"]
+    if drawn and frame > config.loop.seed_frames and not outcome.returns.any():
+        yield (
+            "no episode of this evaluation met any reward. Where hardly one is met in training, the penalty on "
+            "saturation draws the actor to doing nothing: begin anew with --saturation-margin 2"
+        )
     if outcome.saturated:
-        penalised = config.flat().get("saturation_penalty", 1.0) > 0.0
+        penalised = settings.get("saturation_penalty", 1.0) > 0.0
         remedy = f"a lower {learning_rates(config)}" if penalised else "--saturation-penalty 0.01"
         yield (
             "every action of this evaluation was the same, at its bounds. Unless that is best here, the actor is "

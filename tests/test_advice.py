@@ -49,6 +49,18 @@ def test_a_dead_seed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [*advice.on_evaluation(config, 199, outcome(0.0))]
 
 
+def test_an_actor_that_a_penalty_draws_to_doing_nothing_is_noticed() -> None:
+    config = resolve("toy_reach", saturation_penalty=0.01)
+    frame = config.loop.seed_frames + 1
+    (said,) = advice.on_evaluation(config, frame, outcome(0.0))
+    assert said.endswith("draws the actor to doing nothing: begin anew with --saturation-margin 2")
+    assert not [*advice.on_evaluation(config, frame, outcome(0.1))]
+    assert not [*advice.on_evaluation(config, frame - 1, outcome(0.0))]
+    free = resolve("toy_reach", saturation_penalty=0.01, saturation_margin=2.0)
+    for other in (free, resolve("toy_reach"), resolve("toy_reach", "sac")):
+        assert not [*advice.on_evaluation(other, frame, outcome(0.0))]
+
+
 @pytest.mark.parametrize(
     ("agent", "settings", "remedy"),
     [

@@ -74,6 +74,13 @@ class DrQV2Settings:
         "departure; 0 is the paper's",
         low=0.0,
     )
+    saturation_margin: float = setting(
+        0.0,
+        "up to this mean before tanh an action bears no penalty; 2 where rewards are rare, or the penalty is all "
+        "that is left of the loss, and draws the actor to doing nothing",
+        "ours",
+        low=0.0,
+    )
     exploration_steps: int = setting(
         2_000, "agent steps with uniformly random actions at the start", "Table 2", low=0
     )
@@ -228,6 +235,14 @@ def update_critic(
     return {"critic_loss": loss.detach(), "q_mean": q.detach().mean(), "target_mean": target.mean()}
 
 
+def saturation_loss(
+    pre_tanh: Float32[Tensor, "batch action"], settings: DrQV2Settings
+) -> Float32[Tensor, ""]:
+    """Return the penalty on mean actions, given before tanh (departure, see `saturation_penalty`)."""
+    beyond = (pre_tanh.abs() - settings.saturation_margin).relu()
+    return settings.saturation_penalty * beyond.square().mean()
+
+
 def update_actor(agent: ActorCritic, features: Tensor, std: Float32[Tensor, ""]) -> dict[str, Tensor]:
     """Minimise Eq. 2 with respect to the actor alone."""
     (actor,) = rounded(agent.actor)
@@ -237,7 +252,7 @@ def update_actor(agent: ActorCritic, features: Tensor, std: Float32[Tensor, ""])
     action = noisy_action(pre_tanh.tanh(), std, agent.generator, agent.settings.stddev_clip)
     loss = -critic(features, action).amin(dim=0).mean()
     if agent.settings.saturation_penalty:
-        loss = loss + agent.settings.saturation_penalty * pre_tanh.square().mean()
+        loss = loss + saturation_loss(pre_tanh, agent.settings)
     descend(loss, agent.actor_optimiser)
     return {"actor_loss": loss.detach(), "saturation": saturated_share(pre_tanh), "std": std}
 
@@ -259,6 +274,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "shift_pad": 2,  # the paper's share of the image
         "learning_rate": 4e-4,
         "saturation_penalty": 0.01,
+        "saturation_margin": {"pendulum": 2.0, "other": 0.0},
         "critic_tau": 0.02,
         "stddev_duration": 32_000,
         "n_step": 3,  # the walker's too

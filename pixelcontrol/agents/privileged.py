@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from pixelcontrol.agents.drqv2 import PRESETS as DRQV2_PRESETS
-from pixelcontrol.agents.drqv2 import DrQV2Settings, update_actor, update_critic
+from pixelcontrol.agents.drqv2 import DrQV2Settings, saturation_loss, update_actor, update_critic
 from pixelcontrol.agents.quick import by_frame_length
 from pixelcontrol.augment import random_shift
 from pixelcontrol.distributions import noisy_action, saturated_share, uniform_action
@@ -203,7 +203,7 @@ class Privileged:
         value = critic(known, action).amin(dim=0)
         size = value.detach().abs().mean().clamp(min=1.0)
         loss = error - s.student_value_weight * value.mean() / size
-        loss = loss + s.saturation_penalty * pre_tanh.square().mean()
+        loss = loss + saturation_loss(pre_tanh, s)
         descend(loss, self.student_optimiser)
         return {"student_error": error.detach(), "student_saturation": saturated_share(pre_tanh)}
 

@@ -1,5 +1,6 @@
 import io
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -188,6 +189,22 @@ def test_actor_loss_by_hand():
     assert gradient == pytest.approx(
         [-1.5 * (1 - np.tanh(0.5) ** 2), -1.5 * (1 - np.tanh(0.25) ** 2)], abs=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("margin", "penalty", "gradient"),
+    [(0.0, 0.1 * (9 + 2.25) / 2, [-0.3, 0.15]), (2.0, 0.1 * (3 - 2) ** 2 / 2, [-0.1, 0.0])],
+)
+def test_the_penalty_on_saturation_by_hand(margin, penalty, gradient):
+    agent = new_agent(settings=replace(SMALL, saturation_penalty=0.1, saturation_margin=margin))
+    nn.init.zeros_(agent.actor.policy[-1].weight)
+    agent.actor.policy[-1].bias.data = torch.tensor([-3.0, 1.5])
+    agent.critic = Judge([0.0, 0.0], [0.0, 0.0])
+    agent.critic.forward = lambda features, action: 0.0 * action.sum(dim=1).expand(2, -1)
+    metrics = update_actor(agent, torch.randn(2, agent.encoder.feature_count), torch.tensor(0.0))
+    assert metrics["actor_loss"].item() == pytest.approx(penalty)
+    # d loss / d bias = 0.1 * 2 (bias - margin) / 2 controls
+    assert agent.actor.policy[-1].bias.grad.tolist() == pytest.approx(gradient)
 
 
 def test_the_noise_in_both_losses_is_clipped():
