@@ -45,7 +45,7 @@ def on_evaluation(config: Config, frame: int, outcome: Evaluation) -> Iterator[s
             "some seeds recover, others never do"
         )
     settings = config.flat()
-    drawn = settings.get("saturation_penalty") and not settings["saturation_margin"]
+    drawn = settings.get("saturation_penalty") and settings.get("saturation_margin") == 0.0
     if drawn and frame > config.loop.seed_frames and not outcome.returns.any():
         yield (
             "no episode of this evaluation met any reward. Where hardly one is met in training, the penalty on "
