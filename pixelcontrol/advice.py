@@ -37,7 +37,7 @@ def on_episode(config: Config, episode_frames: int) -> Iterator[str]:
 
 
 def on_evaluation(config: Config, frame: int, outcome: Evaluation) -> Iterator[str]:
-    """Notice a seed that looks dead at `frame`, by what is published or by its actions; name the remedy."""
+    """Notice a seed that looks dead or idle at `frame`, by what is published or by its actions; say what helps."""
     published = published_at("drqv2", config.task, frame)
     if published and dead_seeds(np.array([outcome.returns.mean()]), published.mean):
         yield (
