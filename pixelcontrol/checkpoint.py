@@ -360,7 +360,7 @@ class Checkpoints:
             content = torch.load(data, map_location="cpu", weights_only=True)
             if set(content) != CONTENT:
                 raise ValueError(f"it holds {set(content)} instead of {CONTENT}")
-        except Exception as error:
+        except Exception as error:  # torch raises whatever it likes, by what is wrong
             path = self.directory / manifest.state.name
             if ran_out_of_memory(error):
                 remedy = "free some, or load only checkpoints that you trust"
