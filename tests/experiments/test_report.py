@@ -173,6 +173,13 @@ def test_a_line_breaks_where_there_is_no_number_and_seeds_go_to_their_own_end(wr
     assert curve["runs"][0]["x"]["frame"][-1] == 30_000
 
 
+def test_hours_that_nobody_measured_are_not_summed(write_run, tmp_path):
+    page = write_report([write_run(frames_per_second=float("nan"))], tmp_path / "report.html").read_text()
+    assert "1 runs, 20k frames; commit" in page
+    page = write_report([write_run(seed=1)], tmp_path / "report.html").read_text()
+    assert "1 runs, 20k frames, 0.1 hours of training; commit" in page
+
+
 def test_names_cannot_break_the_page(write_run, tmp_path):
     text = write_report([write_run(task="</script><b>")], tmp_path / "report.html").read_text()
     assert "</script><b>" not in text
