@@ -276,10 +276,9 @@ def run_command(job: Job, program: Sequence[str]) -> list[str]:
         return [*program, "--resume", str(job.directory)]
     job.directory.mkdir(parents=True, exist_ok=True)
     # the note stays until it is replaced, so that a directory is the sweep's own at any moment
-    for leftover in set(job.directory.iterdir()) - {
-        job.directory / name for name in ("output.log", "sweep.json")
-    }:
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    for leftover in list(job.directory.iterdir()):
+        if leftover.name not in ("output.log", "sweep.json"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     _note(job, finished=False)
     return [*program, *job.command()]
 

@@ -120,8 +120,9 @@ class Scene:
         self.depth = depth
         self._cameras = camera_ids(model, camera)
         self._snapshot: _Snapshot | None = None
+        snapshot = self._snapshot_of(physics)
         for one in self._cameras:
-            scene = self._snapshot_of(physics).see(one)
+            scene = snapshot.see(one)
             _refuse_what_is_not_drawn(model, one, scene)
 
         self.max_geoms = _most_geoms(model)
