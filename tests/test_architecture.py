@@ -1,8 +1,9 @@
-"""Imports point upwards in ARCHITECTURE.md's list, which is complete; documents name tests that exist."""
+"""Imports point upwards in ARCHITECTURE.md's list, which is complete; documents name what exists."""
 
 import ast
 import re
 from fnmatch import fnmatch
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +27,7 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+DOCUMENTS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").glob("*.md")]
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if not path.name.startswith("__")]
 
 
@@ -54,7 +56,7 @@ def test_every_test_that_the_documents_name_exists() -> None:
     }
     named = {
         (file or "*", name.replace("...", "*"))
-        for document in (ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").glob("*.md"))
+        for document in DOCUMENTS
         for file, name in re.findall(
             r"`(?:([\w/]+\.py)::)?(test_[\w.*]+?)`", document.read_text(encoding="utf-8")
         )
@@ -67,3 +69,19 @@ def test_every_test_that_the_documents_name_exists() -> None:
         if not any(fnmatch(there, file) and fnmatch(test, name) for there, test in known)
     ]
     assert not missing
+
+
+def test_every_function_and_class_that_is_named_with_its_module_exists() -> None:
+    """As in `networks.descend`; what is named like a module and a file, `train.csv`, is none."""
+    modules = {path.stem: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES}
+    objects = {"config", "policy", "gymnasium"}  # of these names there are variables and libraries, too
+    named = {
+        (path.name, module, name)
+        for path in [*DOCUMENTS, *FILES]
+        for module, name in re.findall(
+            r"`(?:pixelcontrol\.)?(?:\w+/)*(\w+)\.(\w+)[^`]*`", path.read_text(encoding="utf-8")
+        )
+        if module in modules.keys() - objects and name not in ("py", "csv", "json", "html", "css", "js")
+    }
+    assert len(named) > 20
+    assert not [names for names in sorted(named) if not hasattr(import_module(modules[names[1]]), names[2])]
