@@ -124,7 +124,8 @@ class Checkpoints:
         """Keep checkpoints in the folder `checkpoint` of `run_dir`; touches no file yet."""
         self.directory = run_dir / "checkpoint"
         self._newest: _Manifest | None = None
-        # Written images of the replay in memory; none where that of `_newest` was not restored.
+        # The files that hold the images of the replay in memory, as far as they are written. None where the newest
+        # checkpoint's replay is not the one in memory: then all of it is written anew.
         self._images: tuple[_Images, ...] = ()
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._under_way: Future[None] | None = None

@@ -153,7 +153,12 @@ def _train_parser(agent: str) -> Parser:
         help=f"one of {', '.join(agent_kind(agent).presets)} (default: paper)",
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--seed", type=number, default=1, help="of weights, worlds, noise and draws")
+    which.add_argument(
+        "--seed",
+        type=number,
+        help="of weights, worlds, noise and draws (default: 1)",
+        default=argparse.SUPPRESS,  # where it is the default, argparse would not see that it was given
+    )
     which.add_argument(
         "--seeds", help="several at once, such as 1-4; a sweep into --out", default=argparse.SUPPRESS
     )
@@ -192,7 +197,7 @@ def train(arguments: list[str]) -> int:
     if "task" not in given:
         parser.error("which task? Name one of `pixelcontrol tasks`")
     preset = given.get("preset", "paper")
-    config = resolve(given["task"], agent, preset, given["seed"], **overrides)
+    config = resolve(given["task"], agent, preset, given.get("seed", 1), **overrides)
     # a sweep goes on when its words are repeated
     last = given["seeds"] if "seeds" in given else f"{config.seed}-{datetime.now():%Y%m%d-%H%M%S}"
     run_dir = given.get("out", Path("runs") / f"{config.task}-{agent}-{last}".replace(":", "."))
@@ -476,8 +481,11 @@ def report(arguments: list[str]) -> int:
     return 0
 
 
-def _is_of_users_code(error: Exception) -> bool:
-    """Whether a user's world or agent raised an error, where only a traceback helps, and not this package."""
+def _needs_traceback(error: Exception) -> bool:
+    """Whether an error is no word of this package to its user, but a fault: of the user's world or agent, or ours.
+
+    Where a file cannot be opened or read, the system's word is enough.
+    """
     ours = Path(__file__).parent
     files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
     installed = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
@@ -487,7 +495,7 @@ def _is_of_users_code(error: Exception) -> bool:
         for file in files
         if not str(file).startswith("<") and not any(file.is_relative_to(folder) for folder in known)
     ]
-    return bool(users) and not files[-1].is_relative_to(ours)
+    return not files[-1].is_relative_to(ours) and (bool(users) or isinstance(error, ValueError))
 
 
 BENCHMARKS = ("update", "replay", "env", "train", "seeds")
@@ -537,7 +545,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(stop, file=sys.stderr)
         return stop.exit_status
     except (ValueError, RunError, OSError) as error:
-        if _is_of_users_code(error):
+        if _needs_traceback(error):
             raise
         print(f"pixelcontrol {arguments[0]}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,10 +126,11 @@ def _read(file: Path, content: bytes, env: VectorEnv) -> Mapping[str, np.ndarray
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             episode = dict(arrays)
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy, zip and their decoders raise whatever they like
         raise ValueError(f"{file} cannot be read: {error}; write it with numpy.savez") from error
     spec = env.spec
-    if (held := int(episode.pop("action_repeat", spec.action_repeat))) != spec.action_repeat:
+    held = episode.pop("action_repeat", spec.action_repeat)
+    if not np.array_equal(held, spec.action_repeat):
         raise ValueError(
             f"{file}: its actions were held for {held} frames, and this run's are for {spec.action_repeat}: use "
             f"--action-repeat {held}, or record anew"
@@ -202,7 +202,7 @@ def record(config: Config, begin: Callable[[], Act], folder: str | Path, episode
         begin: called before each episode; returns what chooses its actions, given the image of now, uint8
             (channels, height, width), and, where the world gives some, proprioception: `policy.episode`, say, or
             `lambda: joystick`. An action is (action_dim,), in [-1, 1], held for `action_repeat` frames; None ends
-            the episode there.
+            the episode there, and all recording where it comes before the first action.
         folder: made if need be.
         episodes: how many.
 
@@ -210,7 +210,8 @@ def record(config: Config, begin: Callable[[], Act], folder: str | Path, episode
         The return of each, undiscounted.
 
     Raises:
-        ValueError: an action of another shape, or the task cannot be built.
+        ValueError: an action of another shape or outside [-1, 1], or the task cannot be built.
+        WorkerError: the world failed beyond mending; the episodes before are written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -220,8 +221,8 @@ def record(config: Config, begin: Callable[[], Act], folder: str | Path, episode
     try:
         while len(returns) < episodes:
             rows = _run_episode(env, begin)
-            if len(rows) == 1:  # given up before it began
-                continue
+            if len(rows) == 1:
+                break
             number += 1
             returns.append(sum(float(row.reward[0]) for row in rows))
             name = f"{number:04d}-return-{returns[-1]:.0f}.npz"
@@ -235,8 +236,9 @@ def _run_episode(env: VectorEnv, begin: Callable[[], Act]) -> list[TimeStep]:
     """Return the rows of one episode of the one world, from its first to where it ends or its actor ends it."""
     rows, act = [env.reset()], begin()
     while not rows[-1].last[0]:
-        sensed = (rows[-1].proprio[0],) if env.spec.proprio_dim else ()
-        action = act(rows[-1].image[0].cpu().numpy(), *sensed)
+        # copies, for an actor may draw on its picture
+        sensed = (rows[-1].proprio[0].copy(),) if env.spec.proprio_dim else ()
+        action = act(rows[-1].image[0].cpu().numpy().copy(), *sensed)
         if action is None:
             break
         env.send(np.asarray(action, dtype=np.float32)[None])

@@ -134,6 +134,8 @@ class Learner:
                     f"{f' of shape {tuple(metric.shape)}' if isinstance(metric, Tensor) else ''}; expected a "
                     "0-dimensional tensor"
                 )
+        # what an agent forgot to detach would hold every update's graph
+        metrics = {name: metric.detach() for name, metric in metrics.items()}
         if metrics:
             self.sum_of_metrics += torch.stack(list(metrics.values())).sum()
         return metrics

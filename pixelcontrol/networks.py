@@ -127,7 +127,8 @@ def see(
     pixels = image.contiguous(memory_format=torch.channels_last)
     # multiples of 1/2, which bf16 holds exactly; the weights bear the division by 255
     # not in place: bf16 read and written in one place took an Intel core three times as long
-    centred = pixels.to(compute_dtype(pixels.device)) - 255.0 * offset
+    pixels = pixels.to(compute_dtype(pixels.device))
+    centred = pixels - 255.0 * offset if offset else pixels  # a pass over megabytes
     return F.conv2d(centred, first.weight / 255.0, first.bias, first.stride)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import logging
+import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -157,7 +158,7 @@ class Policy:
     ) -> Float32[np.ndarray, "*batch action"]:
         """Return the best action for one stack of the last images, oldest first, or those for a batch of stacks.
 
-        So there is one axis before those named, or none.
+        Leaving out the batch's axis leaves it out of the answer, too.
 
         Raises:
             ValueError: this agent needs to see its episodes from the start, or learned from other shapes.
@@ -390,5 +391,9 @@ def write_policy(run_dir: Path, folder: Path) -> None:
     if folder.exists():
         raise ValueError(f"{folder} is there already; name a folder that can be made")
     folder.mkdir(parents=True)
-    write_json(folder / "config.json", read_json(run_dir / "config.json") | {"settings": config.flat()})
-    Checkpoints(folder).save(kept | {"agent": {name: state["agent"][name] for name in names}}, None)
+    try:
+        write_json(folder / "config.json", read_json(run_dir / "config.json") | {"settings": config.flat()})
+        Checkpoints(folder).save(kept | {"agent": {name: state["agent"][name] for name in names}}, None)
+    except BaseException:
+        shutil.rmtree(folder)  # or the next try would find it there
+        raise

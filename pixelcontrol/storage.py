@@ -70,8 +70,8 @@ def choose(
         device: where the agent learns.
         directory: where a file would be put.
         reserve_bytes: of GPU and of RAM, what is to stay free for everything else.
-        copy_bytes: what checkpoints will take there for their copy of the images. It must be free where the
-            images go to a file; elsewhere the reason warns if it is not.
+        copy_bytes: what checkpoints will take in `directory` for their copy of the images. It must be free
+            where the images go to a file; elsewhere the reason warns if it is not.
 
     Raises:
         ValueError: it fits nowhere; names what is needed and what is free.

@@ -240,6 +240,8 @@ class Run:
         Raises:
             Interrupted: a signal came, and everything is ready to be saved.
             NotFinite: learning broke down; the evidence is saved.
+            WorkerError: a world failed beyond mending; everything is ready to be saved.
+            ValueError: an update returns a metric that the agent does not list, or that is no single number.
         """
         loop, counters = self.config.loop, self.counters
         total = loop.frames // loop.action_repeat
@@ -252,11 +254,12 @@ class Run:
                 paused = time.monotonic()
                 self._evaluate()
                 self.progress.leave_out(time.monotonic() - paused)
-            if counters.catch_up_updates and counters.agent_step >= counters.learn_from:
+            acting = int((~self.last).sum())
+            # before the usual ones, whose first may be due within the coming round
+            if counters.catch_up_updates and counters.agent_step + acting > counters.learn_from:
                 self._learn(1, turn=0)  # one at a time, so that a run can stop and go on between any two
                 counters.catch_up_updates -= 1
             else:
-                acting = int((~self.last).sum())
                 updates = self._updates_due(acting)
                 actions = self._act()
                 if self.learner.capturable:  # an update costs the host no time: it waits with work on the GPU
@@ -300,9 +303,9 @@ class Run:
         )
 
     def _learn(self, updates: int, turn: int | None = None) -> None:
-        """Make updates: each in its turn of the agent's cycle, or all of them the same."""
+        """Make updates: each in its turn of the agent's cycle, or all of them the one that has the turn `turn`."""
         for _ in range(updates):
-            # those that caught up took no turns
+            # those that caught up, all of them before the usual ones, took no turns
             usual = self.counters.update - self.config.loop.catch_up_updates
             whose = usual if turn is None else turn
             metrics = self.learner.update(self.counters.agent_step, whose)
@@ -630,15 +633,14 @@ def train(config: Config, run_dir: Path | str, *, resume: bool = False) -> None:
                     for parent in missing[1:]:
                         parent.rmdir()
             raise
-        if resume:
-            store_resumed(run_dir, _settled(config, hardware))
-        else:
-            write_config(config, run_dir, hardware, run.env)
-
         # a collection holds up all threads, and libraries have half a million objects to look at
         gc.collect()
         gc.freeze()
         try:
+            if resume:
+                store_resumed(run_dir, _settled(config, hardware))
+            else:
+                write_config(config, run_dir, hardware, run.env)
             with _signals_are_heeded(run):
                 _train_and_save(run)
         finally:

@@ -226,7 +226,7 @@ class Replay(Protocol):
     def add(self, step: TimeStep) -> None:
         """Append one row of every world, over the oldest row when the ring is full.
 
-        Never waits for the device where the images are there, too.
+        Where the images lie on the learner's device, it must not wait for that.
         """
 
     def sample(self, batch_size: int) -> Any:
@@ -271,7 +271,7 @@ class Agent(Protocol):
 
     Attributes:
         generator: on the agent's device; every random number that the agent draws comes from it.
-        metric_names: what `update` returns.
+        metric_names: of all that the updates of a cycle return; each is a column of `train.csv`.
     """
 
     generator: torch.Generator

@@ -67,6 +67,7 @@ def test_help_of_train_gives_default_and_source(capsys: pytest.CaptureFixture[st
         ("train --resume nowhere", "holds no run"),
         ("train cheetah_run --seeds 4-1", "expected numbers and rising ranges"),
         ("train cheetah_run --seeds 1-4 --resume nowhere", "not allowed with argument"),
+        ("train --resume nowhere --seed 1", "not allowed with argument"),  # 1 is the default, too
         ("train toy_reach --agent sac --log-std-min 3", "must be below --log-std-max"),
         ("train no_such_module:make_world", "is it on PYTHONPATH?"),
         ("train ./my_robot:make_world", "'./my_robot' is no module's name"),
@@ -311,3 +312,10 @@ def test_what_a_users_own_code_raises_keeps_its_traceback(
     with pytest.raises(ValueError, match=r"reshape|broadcast") as raised:
         main(["train", *wanted, *small, f"--out={tmp_path / 'run'}"])
     assert raised.traceback[-1].name == where
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in the arguments is told by a `ValueError` that is raised here, not in a library."""
+    monkeypatch.setitem(VERBS, "tasks", lambda arguments: int(np.zeros(2).reshape(3)))
+    with pytest.raises(ValueError, match="reshape"):
+        main(["tasks"])

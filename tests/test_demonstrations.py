@@ -194,6 +194,7 @@ def spoilt(name: str, **changes: Any) -> dict[str, np.ndarray]:
         (spoilt("", discount=lambda a: a - 2), r"discount holds -1\.0, but must lie from 0 to 1"),
         (episode(3, proprio=2), r"proprio is float32 \(4, 2\), but must be float32 \(4, 0\)"),
         (episode(0), "holds no agent step"),
+        (episode(3) | {"action_repeat": np.array([1, 2])}, r"its actions were held for \[1 2\] frames, and"),
     ],
 )
 def test_an_episode_that_does_not_fit_is_refused_by_name(
@@ -213,7 +214,13 @@ def test_what_is_no_episode_is_refused(tmp_path: Path) -> None:
     np.savez(buffer, image=np.array([{}], dtype=object))  # would be executed
     array = io.BytesIO()
     np.save(array, np.zeros(3))
-    for content in (b"no archive", b"", buffer.getvalue(), buffer.getvalue()[:-30], array.getvalue()):
+    packed = io.BytesIO()
+    np.savez_compressed(packed, image=np.zeros(3))
+    damaged = bytearray(packed.getvalue())
+    damaged[59] ^= 255  # where the deflated numbers begin
+    for content in (
+        b"no archive", b"", buffer.getvalue(), buffer.getvalue()[:-30], array.getvalue(), bytes(damaged)
+    ):  # fmt: skip
         (tmp_path / "0.npz").write_bytes(content)
         with pytest.raises(ValueError, match=r"0\.npz cannot be read: .*write it with numpy\.savez"):
             shown(tmp_path)
@@ -277,7 +284,19 @@ def test_what_is_privileged_is_recorded_and_read_where_it_is_made_use_of(tmp_pat
         train(small("privileged", demonstrations=str(tmp_path / "seen")), tmp_path / "without")
 
 
-def test_an_actor_sees_proprioception_and_may_end_its_episode(tmp_path: Path) -> None:
+def test_an_actor_may_draw_on_its_picture(tmp_path: Path) -> None:
+    def draw(image: np.ndarray) -> np.ndarray:
+        action = towards_target(image)
+        image[:] = 7
+        return action
+
+    for folder, act in (("drawn", draw), ("not", towards_target)):
+        record(small(), lambda act=act: act, tmp_path / folder, 1)
+    drawn, other = (np.load(next((tmp_path / folder).iterdir())) for folder in ("drawn", "not"))
+    np.testing.assert_array_equal(drawn["image"], other["image"])
+
+
+def test_an_actor_sees_proprioception_and_may_end_its_episode_and_the_recording(tmp_path: Path) -> None:
     config = small(task="sensing:make_world", action_repeat=1)
     given: list[np.ndarray] = []
 
@@ -289,10 +308,9 @@ def test_an_actor_sees_proprioception_and_may_end_its_episode(tmp_path: Path) ->
 
     def begin() -> Any:
         begun.append(1)
-        # the first is given up at once, and no episode
-        return (lambda image, proprio: None) if len(begun) == 1 else once_in_three
+        return once_in_three if len(begun) < 3 else lambda image, proprio: None
 
-    assert record(config, begin, tmp_path, 2) == pytest.approx([2.0, 2.0])
+    assert record(config, begin, tmp_path, 5) == pytest.approx([2.0, 2.0])
     assert len(begun) == 3
     arrays = np.load(sorted(tmp_path.iterdir())[1])
     assert arrays["image"].shape == (3, 3, SIZE, SIZE)

@@ -1,5 +1,6 @@
 """`pixelcontrol doctor`: what it finds, and that a fault is a finding."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +31,9 @@ def test_a_renderer_that_breaks_is_a_finding(
     said = capsys.readouterr().out
     for renderer in ("opengl", "warp"):
         assert f"{renderer:12s} does not draw: RuntimeError: the driver is older than the library" in said
+
+
+def test_it_asks_for_the_versions_that_are_installed_with_it() -> None:
+    project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text(encoding="utf-8"))
+    wanted = dict(word.split("==") for word in project["project"]["dependencies"] if "==" in word)
+    assert wanted == doctor.PINS

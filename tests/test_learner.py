@@ -245,6 +245,15 @@ def test_a_metric_that_is_no_single_tensor_is_named(metric, words):
         learner.update(0, 0)
 
 
+def test_a_metric_that_an_agent_forgot_to_detach_holds_no_graph():
+    learner = new_learner()
+    weight = torch.ones((), requires_grad=True)
+    learner.agent.update = lambda batch, agent_step: {"loss": 2.0 * weight}
+    for turn in range(2):
+        assert not learner.update(0, turn)["loss"].requires_grad
+    assert not learner.sum_of_metrics.requires_grad
+
+
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
 def test_a_number_that_is_not_finite_is_remembered(factor):
     learner = probed_learner("fp32")

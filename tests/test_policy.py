@@ -20,7 +20,7 @@ from dreaming import TINY_DREAMER
 import pixelcontrol
 from pixelcontrol import policy as policies
 from pixelcontrol.build import EVAL_STREAM, Shapes, build_agent, build_env, choose_hardware
-from pixelcontrol.checkpoint import Checkpoints
+from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
 from pixelcontrol.cli import main
 from pixelcontrol.config import AGENTS, read_config, resolve
 from pixelcontrol.train import train, write_config
@@ -430,7 +430,9 @@ def test_a_policy_alone_acts_as_its_run_does(
     assert kept.keys() == set(AGENTS[name].acts_with)
 
 
-def test_a_policy_alone_is_no_run(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_policy_alone_is_no_run(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     alone = tmp_path / "deep" / "alone"
     assert main(["export", str(run_dir), "-o", str(alone)]) == 0
     assert capsys.readouterr().out.startswith(f"{alone} is for play, eval, export and pixelcontrol.load; obs")
@@ -440,6 +442,15 @@ def test_a_policy_alone_is_no_run(run_dir: Path, tmp_path: Path, capsys: pytest.
     assert main(["export", str(alone), "-o", str(tmp_path / "policy.pt2")]) == 0
     assert main(["export", str(run_dir), "-o", str(alone)]) == 2
     assert f"{alone} is there already; name a folder that can be made" in capsys.readouterr().err
+
+    def full(*_: object) -> None:
+        raise CheckpointNotSaved("the disk is full")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Checkpoints, "save", full)
+        with pytest.raises(CheckpointNotSaved):
+            main(["export", str(run_dir), "-o", str(tmp_path / "next")])
+    assert main(["export", str(run_dir), "-o", str(tmp_path / "next")]) == 0
     assert main(["train", "--resume", str(alone)]) == 1
     command = ["train", "toy_reach", "--start-from", str(alone), "--out", str(tmp_path / "run")]
     assert main([*command, "--image-size", "24", "--hidden-dim", "8", "--conv-filters", "4"]) == 2

@@ -158,9 +158,14 @@ def test_all_updates_that_catch_up_are_of_the_first_turn(
     monkeypatch.setattr(
         learner.Learner, "update", lambda self, step, turn: (turns.append(turn), update(self, step, turn))[1]
     )
-    train(resolve("toy_reach", "sac", **(TINY | {"eval_episodes": 0, "frames": 260})), tmp_path)
-    assert turns[:5] == [0] * 5
-    assert turns[5:] == list(range(len(turns) - 5))
+    # 16 worlds reach the agent step from which on updates are due in mid-round
+    for worlds in (1, 2, 16):
+        turns.clear()
+        config = resolve("toy_reach", "sac", **(TINY | {"eval_episodes": 0, "frames": 320, "envs": worlds}))
+        train(config, tmp_path / str(worlds))
+        assert turns[:5] == [0] * 5
+        assert turns[5:] == list(range(len(turns) - 5))
+        assert len(turns) > 20
 
 
 def test_another_seed_gives_another_run(finished: Path, tmp_path: Path) -> None:

@@ -475,8 +475,9 @@ class _Worker:
     def answer(self, timeout: float) -> str | None:
         """Wait until `timeout` seconds after the last order; None if it was carried out, else what happened.
 
-        From now on a worker has a tick at least. Time in which all were stopped is added to the deadline. A hurry
-        brings it forward: to the timeout that `hurry` names, after the hurry or the order, whichever came later.
+        It waits for a tick at least, past the deadline too. Time in which all were stopped is added to the
+        deadline. A hurry brings it forward: to the timeout that `hurry` names, after the hurry or the order,
+        whichever came later.
         """
         now = time.monotonic()
         late = max(self._ordered + timeout, now + TICK_SECONDS)

@@ -86,9 +86,12 @@ def read_table(path: Path) -> list[dict[str, str]]:
     A last line that does not end in a newline was cut by a kill: it is left out, with a warning.
 
     Raises:
-        ValueError: a line inside the file has too few or too many fields.
+        ValueError: a line inside the file has too few or too many fields, or the file is no UTF-8.
     """
-    text = path.read_text(encoding="utf-8-sig")  # as spreadsheets save it
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # as spreadsheets save it
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error}); save it anew as that") from error
     whole, _, partial = text.rpartition("\n")
     if partial:
         warnings.warn(f"{path}: left out the partial last line {partial[:40]!r}", stacklevel=2)

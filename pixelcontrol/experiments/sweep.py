@@ -23,10 +23,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from types import FrameType
 from typing import Any, Literal
 
@@ -230,13 +231,14 @@ def describe(jobs: Sequence[Job], parallel: int | None, device: str) -> str:
         parallel: how many at a time, or None where Ray decides that, and where they run.
         device: "auto", "cpu" or "cuda", as training takes it.
     """
-    states = Counter(state(job) for job in jobs)
-    left = [job for job in jobs if state(job) != "finished"]
-    lines = [f"{len(jobs)} runs: " + ", ".join(f"{n} {name}" for name, n in sorted(states.items()))]
-    lines += [f"  {job}  {short_count(job.frames)} frames  {state(job)}" for job in jobs]
+    states = {job: state(job) for job in jobs}
+    left = [job for job in jobs if states[job] != "finished"]
+    counted = sorted(Counter(states.values()).items())
+    lines = [f"{len(jobs)} runs: " + ", ".join(f"{n} {name}" for name, n in counted)]
+    lines += [f"  {job}  {short_count(job.frames)} frames  {states[job]}" for job in jobs]
     if left:
         on_cpu = parallel is not None and choose_device(device).type == "cpu"
-        hours = sum(_expected_hours(job, jobs, on_cpu) for job in left)
+        hours = sum(_expected_hours(jobs, left, on_cpu))
         memory = max(job.memory_bytes for job in left) / 1e9
         time_together = memory_together = ""
         if parallel is not None:
@@ -251,19 +253,19 @@ def describe(jobs: Sequence[Job], parallel: int | None, device: str) -> str:
     return "\n".join(lines)
 
 
-def _expected_hours(job: Job, jobs: Sequence[Job], on_cpu: bool) -> float:
-    mine = [
-        progress(other)["frames_per_second"]
-        for other in jobs
-        if (other.agent, other.preset) == (job.agent, job.preset)
-    ]
-    measured = [speed for speed in mine if speed > 0]
-    # The paper gives none for SAC; CURL is SAC with one more step.
-    published = PAPER_FRAMES_PER_SECOND.get(job.agent, PAPER_FRAMES_PER_SECOND["curl"])
-    if on_cpu and job.preset != "quick":
-        published /= 10
-    speed = sum(measured) / len(measured) if measured else published
-    return (job.frames - progress(job)["frame"]) / speed / 3600
+def _expected_hours(jobs: Sequence[Job], left: Sequence[Job], on_cpu: bool) -> Iterator[float]:
+    """Yield how long each run that is left will take, by what those of its agent and preset have shown."""
+    now = {job: progress(job) for job in jobs}
+    measured: dict[tuple[str, str], list[float]] = {}
+    for job in jobs:
+        if speed := now[job]["frames_per_second"]:
+            measured.setdefault((job.agent, job.preset), []).append(speed)
+    for job in left:
+        # The paper gives none for SAC; CURL is SAC with one more step.
+        published = PAPER_FRAMES_PER_SECOND.get(job.agent, PAPER_FRAMES_PER_SECOND["curl"])
+        usual = published / 10 if on_cpu and job.preset != "quick" else published
+        speed = fmean(measured.get((job.agent, job.preset), [usual]))
+        yield (job.frames - now[job]["frame"]) / speed / 3600
 
 
 # ---- one run ----
@@ -308,9 +310,13 @@ def start_process(command: Sequence[str], log: Path, threads: int) -> subprocess
         )
 
 
+# loaded here, since between fork and exec of a process with threads no library may be
+LIBC = ctypes.CDLL(None)
+
+
 def _die_with_parent() -> None:
     pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    LIBC.prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def progress(job: Job) -> dict[str, float]:
@@ -338,7 +344,7 @@ def last_row(table: Path) -> dict[str, str]:
         start = file.tell()
         size = file.seek(0, os.SEEK_END)
         file.seek(max(start, size - 8192))
-        lines = file.read().decode().split("\n")[:-1]
+        lines = file.read().decode().rpartition("\n")[0].splitlines()
     return dict(zip(names, lines[-1].split(","), strict=True)) if lines else {}
 
 

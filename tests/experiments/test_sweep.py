@@ -28,6 +28,7 @@ from pixelcontrol.experiments.sweep import (
     state,
     sweep,
 )
+from pixelcontrol.logger import CsvLog
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_train.py")))
 
@@ -322,8 +323,13 @@ def test_progress_reads_whole_lines_only(tmp_path):
     now = progress(job)
     assert math.isnan(now.pop("success_rate"))
     assert now == {"frame": 20, "episode_return": 5.5, "frames_per_second": 60.0}
-    (job.directory / "eval.csv").write_text("frame,episode_return,success_rate\n16,5.5,0.25\n")
+    table = job.directory / "eval.csv"
+    table.unlink()
+    log = CsvLog(table, ("frame", "episode_return", "success_rate"))
+    log.append({"frame": 16, "episode_return": 5.5, "success_rate": 0.25})
     assert progress(job)["success_rate"] == 0.25
+    log.append({"frame": 20, "episode_return": 5.5})  # a column that is empty, and the last
+    assert math.isnan(progress(job)["success_rate"])
 
 
 def test_four_runs_on_ray_with_one_killed_in_the_middle(tmp_path, undisturbed):
