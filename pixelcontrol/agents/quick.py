@@ -1,8 +1,8 @@
 """The size of a run that shows learning on two CPU cores in minutes: the preset `quick` of all but Dreamer-v2.
 
-A smaller picture, network and batch, and an update for every 16 frames where the paper has one for 4: at this
+A smaller picture, network and batch, and an update for every 16 frames where DrQ-v2's paper has one for 4: at this
 size an update costs as much as a hundred frames, so ten minutes go furthest with many of these. Found by the
-trials with DrQ-v2 in LOG.md; what an agent adds for itself stands in its own preset.
+trials with DrQ-v2 in LOG.md; what an agent adds for itself, or has otherwise, stands in its own preset.
 """
 
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 def by_frame_length(short: float, other: float) -> dict[str, float]:
     """Return a value for the bodies whose frames last 0.01 s, and one for all others, most of which have 0.02 s.
 
-    With it an action is held for about 0.04 s on all (finger and walker learn far less with 0.08 and 0.1 s), and
-    what is counted in agent steps is as long in seconds.
+    With it an action is held for about 0.04 s on most (finger and walker learn less with 0.08 and 0.1 s), and what
+    is counted in agent steps is as long in frames.
     """
     bodies = ("acrobot", "cartpole", "cheetah", "manipulator", "stacker")
     return {**dict.fromkeys(bodies, short), "other": other}
