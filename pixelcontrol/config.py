@@ -55,7 +55,7 @@ AGENTS = {
     "sac": AgentKind(sac.SAC, sac.SACSettings, sac.PRESETS, acts_with=ACTOR),
     "privileged": AgentKind(
         privileged.Privileged, privileged.PrivilegedSettings, privileged.PRESETS, privileged=True,
-        acts_with=("encoder", "student"),
+        acts_with=("encoder", "guesser", "actor"),
     ),
     "dreamerv2": AgentKind(
         dreamerv2.DreamerV2, dreamerv2.DreamerV2Settings, dreamerv2.PRESETS, learns_from="sequences",

@@ -15,11 +15,12 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings, update_critic
+from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings, critic_loss
 from pixelcontrol.build import Shapes, build_agent, build_replay
 from pixelcontrol.config import AGENTS, resolve
 from pixelcontrol.learner import WARM_UP_UPDATES, Learner, NotCaptured, choose_precision, cpu_has_native_bf16
 from pixelcontrol.machine import to_device
+from pixelcontrol.networks import descend
 from pixelcontrol.replay import TransitionReplay
 from pixelcontrol.types import Observation, TimeStep
 
@@ -448,7 +449,10 @@ def test_each_turn_of_a_cycle_has_its_own_graph(monkeypatch):
 
     def critic_alone(agent, batch, agent_step):
         features = agent.encoder(*batch.observation.seen)
-        return update_critic(agent, features, batch, features.detach(), agent.std(agent_step))
+        following = features.detach()
+        loss, metrics = critic_loss(agent, features, batch, following, following, agent.std(agent_step))
+        descend(loss, agent.critic_optimiser)
+        return metrics
 
     cycle = property(lambda agent: (agent.update, partial(critic_alone, agent)))
     monkeypatch.setattr(DrQV2, "update_cycle", cycle)

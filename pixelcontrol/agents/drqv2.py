@@ -180,8 +180,9 @@ class DrQV2:
         features = encoder(stack, proprio)
         with torch.no_grad():
             next_features = encoder(next_stack, next_proprio)
-        metrics = update_critic(self, features, batch, next_features, std)
-        metrics |= update_actor(self, features.detach(), std)
+        loss, metrics = critic_loss(self, features, batch, next_features, next_features, std)
+        descend(loss, self.critic_optimiser)
+        metrics |= update_actor(self, features.detach(), features.detach(), std)
         ema_update(self.target_critic.parameters(), self.critic.parameters(), self.settings.critic_tau)
         return metrics
 
@@ -196,7 +197,7 @@ class DrQV2:
 
 @runtime_checkable
 class ActorCritic(Protocol):
-    """What the two losses below train: DrQ-v2, whose features are its encoder's, and the privileged teacher."""
+    """What the losses below are of: DrQ-v2, and the privileged agent, whose critics see more than its actor."""
 
     @property
     def settings(self) -> DrQV2Settings:
@@ -210,29 +211,37 @@ class ActorCritic(Protocol):
     actor_optimiser: torch.optim.Adam
 
 
-def update_critic(
+def critic_loss(
     agent: ActorCritic,
-    features: Tensor,
+    known: Tensor,
     batch: Transitions,
-    next_features: Tensor,
+    next_seen: Tensor,
+    next_known: Tensor,
     std: Float32[Tensor, ""],
-) -> dict[str, Tensor]:
-    """Minimise Eq. 1 with respect to the critic and, through `features`, the encoder.
+) -> tuple[Float32[Tensor, ""], dict[str, Tensor]]:
+    """Return Eq. 1, for the critic and, through `known`, the encoder to minimise; and metrics.
 
     The n steps of the return are in the batch: its `reward` is their discounted sum, its `discount` gamma^n,
-    or 0 behind a true end. There is no slow copy of the encoder: `next_features` are its present ones.
+    or 0 behind a true end. There is no slow copy of the encoder: next features are its present ones.
+
+    Args:
+        agent: whose critic learns.
+        known: what the critics know of each observation: features, in DrQ-v2.
+        batch: the transitions.
+        next_seen: what the actor sees n steps on: features, in DrQ-v2.
+        next_known: what the critics know then.
+        std: of the noise of the next actions.
     """
     actor, critic, target_critic = rounded(agent.actor, agent.critic, agent.target_critic)
     with torch.no_grad():
-        next_mean = actor(next_features).tanh()
+        next_mean = actor(next_seen).tanh()
         next_action = noisy_action(next_mean, std, agent.generator, agent.settings.stddev_clip)
-        next_value = target_critic(next_features, next_action).amin(dim=0)
+        next_value = target_critic(next_known, next_action).amin(dim=0)
         target = batch.reward + batch.discount * next_value
 
-    q = critic(features, batch.action)
+    q = critic(known, batch.action)
     loss = twin_loss(q, target)
-    descend(loss, agent.critic_optimiser)
-    return {"critic_loss": loss.detach(), "q_mean": q.detach().mean(), "target_mean": target.mean()}
+    return loss, {"critic_loss": loss.detach(), "q_mean": q.detach().mean(), "target_mean": target.mean()}
 
 
 def saturation_loss(
@@ -243,14 +252,16 @@ def saturation_loss(
     return settings.saturation_penalty * beyond.square().mean()
 
 
-def update_actor(agent: ActorCritic, features: Tensor, std: Float32[Tensor, ""]) -> dict[str, Tensor]:
-    """Minimise Eq. 2 with respect to the actor alone."""
+def update_actor(
+    agent: ActorCritic, seen: Tensor, known: Tensor, std: Float32[Tensor, ""]
+) -> dict[str, Tensor]:
+    """Minimise Eq. 2 with respect to the actor alone, which sees `seen` and is judged by what critics know."""
     (actor,) = rounded(agent.actor)
     with torch.no_grad():
         (critic,) = rounded(agent.critic)
-    pre_tanh = actor(features)
+    pre_tanh = actor(seen)
     action = noisy_action(pre_tanh.tanh(), std, agent.generator, agent.settings.stddev_clip)
-    loss = -critic(features, action).amin(dim=0).mean()
+    loss = -critic(known, action).amin(dim=0).mean()
     if agent.settings.saturation_penalty:
         loss = loss + saturation_loss(pre_tanh, agent.settings)
     descend(loss, agent.actor_optimiser)

@@ -9,7 +9,8 @@ from naive_drqv2 import NaiveDrQV2, encode, mean_action
 from observing import without_proprio
 from torch import nn
 
-from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings, update_actor, update_critic
+from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings, critic_loss, update_actor
+from pixelcontrol.networks import descend
 from pixelcontrol.types import Observation, Transitions
 
 CPU = torch.device("cpu")
@@ -154,7 +155,6 @@ def test_target_and_critic_loss_by_hand():
     nn.init.zeros_(agent.actor.policy[-1].weight)
     agent.target_critic = Judge([2.0, 3.0, 9.0, -1.0], [4.0, 1.0, 9.0, -2.0])  # smaller: 2, 1, 9, -2
     agent.critic = Judge([0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0])
-    agent.critic_optimiser = torch.optim.SGD(agent.critic.parameters(), lr=0.0)
     batch = Transitions(
         observation=observations(4),
         action=torch.tensor([[0.5, 0.5], [0.0, 0.0], [0.0, 0.5], [0.25, 0.25]]),  # sums 1, 0, 1/2, 1/2
@@ -163,7 +163,10 @@ def test_target_and_critic_loss_by_hand():
         next_observation=observations(4),
     )
     features = agent.encoder(*batch.observation.seen)
-    metrics = update_critic(agent, features, batch, features.detach(), torch.tensor(0.0))
+    loss, metrics = critic_loss(
+        agent, features, batch, features.detach(), features.detach(), torch.tensor(0.0)
+    )
+    loss.backward()
     # targets 1 + 2/2, 2 + 1, 3 + 0, 4 - 2/2, that is 2, 3, 3, 3
     assert metrics["target_mean"].item() == 2.75
     # q1 is 1, 0, 1/2, 1/2: errors 1, 3, 5/2, 5/2; q2 is 3, 0, 1, 1: errors -1, 3, 2, 2
@@ -181,7 +184,8 @@ def test_actor_loss_by_hand():
     # action a = tanh(bias), a1 + a2 = 0.2172; q1 = offset + sum, q2 = offset + 2 sum
     agent.critic = Judge([1.0, 5.0], [2.0, 4.0])
     total = np.tanh(0.5) + np.tanh(-0.25)
-    metrics = update_actor(agent, torch.randn(2, agent.encoder.feature_count), torch.tensor(0.0))
+    features = torch.randn(2, agent.encoder.feature_count)
+    metrics = update_actor(agent, features, features, torch.tensor(0.0))
     # the smaller values are 1 + sum and 4 + 2 sum
     assert metrics["actor_loss"].item() == pytest.approx(-(1 + total + 4 + 2 * total) / 2, abs=1e-6)
     # d loss / d bias = -(1 + 2) / 2 · (1 - tanh²)
@@ -201,7 +205,8 @@ def test_the_penalty_on_saturation_by_hand(margin, penalty, gradient):
     agent.actor.policy[-1].bias.data = torch.tensor([-3.0, 1.5])
     agent.critic = Judge([0.0, 0.0], [0.0, 0.0])
     agent.critic.forward = lambda features, action: 0.0 * action.sum(dim=1).expand(2, -1)
-    metrics = update_actor(agent, torch.randn(2, agent.encoder.feature_count), torch.tensor(0.0))
+    features = torch.randn(2, agent.encoder.feature_count)
+    metrics = update_actor(agent, features, features, torch.tensor(0.0))
     assert metrics["actor_loss"].item() == pytest.approx(penalty)
     # d loss / d bias = 0.1 * 2 (bias - margin) / 2 controls
     assert agent.actor.policy[-1].bias.grad.tolist() == pytest.approx(gradient)
@@ -214,8 +219,8 @@ def test_the_noise_in_both_losses_is_clipped():
     seen = []
     agent.critic.register_forward_hook(lambda module, inputs, outputs: seen.append(inputs[1].detach()))
     features = torch.randn(BATCH, agent.encoder.feature_count)
-    update_critic(agent, features, new_batch(), features, torch.tensor(100.0))
-    update_actor(agent, features, torch.tensor(100.0))
+    critic_loss(agent, features, new_batch(), features, features, torch.tensor(100.0))
+    update_actor(agent, features, features, torch.tensor(100.0))
     target_action, _, actor_action = seen
     # with noise this strong every action lies on the bound
     for action in (target_action, actor_action):
@@ -234,7 +239,9 @@ def test_the_critic_loss_moves_critic_and_encoder_alone():
         agent.encoder(*batch.observation.seen),
         agent.encoder(*batch.next_observation.seen),
     )
-    update_critic(agent, features, batch, next_features.detach(), torch.tensor(0.2))
+    following = next_features.detach()
+    loss, _ = critic_loss(agent, features, batch, following, following, torch.tensor(0.2))
+    descend(loss, agent.critic_optimiser)
     assert changed(before, weights(agent)) == {"critic", "encoder"}
     others = [*agent.actor.parameters(), *agent.target_critic.parameters()]
     assert all(parameter.grad is None for parameter in others)
@@ -244,7 +251,7 @@ def test_the_actor_loss_moves_the_actor_alone():
     agent = new_agent()
     before = weights(agent)
     features = agent.encoder(*observations(BATCH).seen)
-    update_actor(agent, features.detach(), torch.tensor(0.2))
+    update_actor(agent, features.detach(), features.detach(), torch.tensor(0.2))
     assert changed(before, weights(agent)) == {"actor"}
     others = [*agent.encoder.parameters(), *agent.critic.parameters(), *agent.target_critic.parameters()]
     assert all(parameter.grad is None for parameter in others)
