@@ -22,6 +22,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -201,8 +202,10 @@ def record(config: Config, begin: Callable[[], Act], folder: str | Path, episode
         config: names the task and what its worlds are like; the run that learns from this must have the same.
         begin: called before each episode; returns what chooses its actions, given the image of now, uint8
             (channels, height, width), and, where the world gives some, proprioception: `policy.episode`, say, or
-            `lambda: joystick`. An action is (action_dim,), in [-1, 1], held for `action_repeat` frames; None ends
-            the episode there, and all recording where it comes before the first action.
+            `lambda: joystick`. One with an argument `privileged` is given what the world discloses, if the agent
+            that is to learn from it makes use of that, by name. An action is (action_dim,), in [-1, 1], held for
+            `action_repeat` frames; None ends the episode there, and all recording where it comes before the first
+            action.
         folder: made if need be.
         episodes: how many.
 
@@ -238,7 +241,10 @@ def _run_episode(env: VectorEnv, begin: Callable[[], Act]) -> list[TimeStep]:
     while not rows[-1].last[0]:
         # copies, for an actor may draw on its picture
         sensed = (rows[-1].proprio[0].copy(),) if env.spec.proprio_dim else ()
-        action = act(rows[-1].image[0].cpu().numpy().copy(), *sensed)
+        told = (
+            {"privileged": rows[-1].privileged[0].copy()} if "privileged" in signature(act).parameters else {}
+        )
+        action = act(rows[-1].image[0].cpu().numpy().copy(), *sensed, **told)
         if action is None:
             break
         env.send(np.asarray(action, dtype=np.float32)[None])

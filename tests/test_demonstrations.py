@@ -274,6 +274,15 @@ def test_what_is_privileged_is_recorded_and_read_where_it_is_made_use_of(tmp_pat
     record(small("privileged"), lambda: towards_target, tmp_path / "all", 1)
     record(small(), lambda: towards_target, tmp_path / "seen", 1)
     (file,) = (tmp_path / "all").iterdir()
+    given: list[np.ndarray] = []
+
+    def script(image: np.ndarray, privileged: np.ndarray) -> np.ndarray:
+        given.append(privileged)
+        return np.clip((privileged[2:] - privileged[:2]) * 8.0, -1.0, 1.0)
+
+    (value,) = record(small("privileged"), lambda: script, tmp_path / "scripted", 1)
+    assert value > 45  # as one that sees gets
+    np.testing.assert_array_equal(given, np.load(next((tmp_path / "scripted").iterdir()))["privileged"][:-1])
     # where the dot is and where the target: what its rewards follow from
     told = np.load(file)["privileged"]
     distance = np.linalg.norm(told[1:, :2] - told[1:, 2:], axis=1)
