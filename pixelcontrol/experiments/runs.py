@@ -117,7 +117,8 @@ def read_runs(paths: Iterable[Path | str]) -> list[Run]:
             do not rise.
 
     Warns:
-        UserWarning: a seed comes twice; the longer run is taken, since a copy is no second seed.
+        UserWarning: a seed comes twice; the longer run is taken, since a copy is no second seed. Or a run has just
+            begun: it is left out where others have got further, whose means it would cut short at frame 0.
     """
     files = {file.resolve(): file for path in paths for file in _eval_files(Path(path))}
     runs = _named([run for file in files.values() for run in _runs_in(file)])
@@ -134,7 +135,11 @@ def read_runs(paths: Iterable[Path | str]) -> list[Run]:
                 f"{run} comes twice: {taken.path} is taken, and {run.path}, which is no longer, left out",
                 stacklevel=2,
             )
-    return list(longest.values())
+    learned = [run for run in longest.values() if run.frame[-1] > 0]
+    for run in longest.values():
+        if learned and run.frame[-1] == 0:
+            warnings.warn(f"{run} has only just begun, and is left out: {run.path}", stacklevel=2)
+    return learned or list(longest.values())
 
 
 def _named(runs: Sequence[Run]) -> list[Run]:

@@ -198,3 +198,12 @@ def test_of_a_seed_that_was_run_twice_the_longer_run_is_taken(write_run):
     with pytest.warns(UserWarning, match=r"comes twice: .*drqv2_cheetah_run_0.* is taken, and .*short"):
         (run,) = read_runs([moved, long])
     assert len(run.frame) == 3
+
+
+def test_a_run_that_has_only_just_begun_cuts_no_means_short(write_run) -> None:
+    whole = write_run(seed=1)
+    begun = write_run(seed=2, returns=[5.0])
+    with pytest.warns(UserWarning, match="drqv2 on cheetah_run, seed 2 has only just begun, and is left out"):
+        (run,) = read_runs([whole, begun])
+    assert run.seed == 1
+    assert [run.seed for run in read_runs([begun])] == [2]
