@@ -162,6 +162,7 @@ class DmcWorld:
         if renderer == "warp":
             from pixelcontrol.envs.render.scene import Scene
 
+            seed_episodes(environment, 0)  # what is read once must be the same in all processes
             environment.reset()
             self.scene: Scene | None = Scene(environment.physics, camera, depth)
         else:

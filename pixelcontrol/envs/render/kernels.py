@@ -27,6 +27,8 @@ and `x = float(0.0)` is how Warp declares a variable that changes within a loop.
 # mypy: ignore-errors
 # ruff: noqa: UP018, RUF046, SIM109
 
+import math
+
 import warp as wp
 
 from pixelcontrol.envs.render.light import (
@@ -69,7 +71,7 @@ from pixelcontrol.envs.render.rays import (
     ray_geom,
     trace,
 )
-from pixelcontrol.envs.render.scene import CAMERA_SIZE, GEOM_SIZE, LIGHT_SIZE
+from pixelcontrol.envs.render.scene import CAMERA_START, GEOM_SIZE, LIGHT_SIZE, LIGHT_START
 from pixelcontrol.envs.render.texture import Texture, sample_cube, sample_flat
 
 wp.set_module_options({"enable_backward": False})
@@ -80,13 +82,14 @@ SIDES = wp.constant(8)
 MIRROR_CODE = wp.constant(1 << 30)
 ROUND = wp.constant(0.9965)  # what stands for a circle is a polygon of 28 sides, on average so much smaller
 OPAQUE = wp.constant(0.995)  # render_gl3.c: with less alpha a geom is transparent
+GLOW = wp.constant(0.3)  # render_gl3.c: emission of all where there is no light, not even the head's
+DEGREE = wp.constant(math.pi / 180.0)
 
 
 @wp.struct
 class Material:
-    """How a geom's surface looks; the last of the array is for geoms without material."""
+    """What is painted on a geom's surface; the last of the array is for geoms without material."""
 
-    surface: wp.vec4  # emission, specular, shininess, reflectance
     texture: wp.int32  # index, or NOTHING
     flat: wp.int32  # the texture is no cube
     uniform: wp.int32  # the texture repeats per metre, not per object
@@ -154,15 +157,15 @@ def light_at(
     stage: Stage, paint: Paint, world: World, facet: Facet, hit: Hit, place: wp.vec3, eye: wp.vec3, which: int
 ) -> wp.vec3:
     """The light on a geom; with PLAIN_LIGHTS the shadow lights are added where they shine."""
-    total = light_facet(paint.lights, world.index, which, facet, eye)
+    total = light_facet(paint.lights, world, which, facet, eye)
     if which == PLAIN_LIGHTS:
-        for i in range(paint.lights.shape[1]):
+        for i in range(world.lights):
             seen_from = paint.lights[world.index, i].view
             if seen_from != 0:
                 half = paint.lights[world.index, i].shadow_half
                 view = paint.views[world.index, seen_from]
                 if not in_shadow(stage, world, view, seen_from, half, place, hit.geom):
-                    total = total + light_facet(paint.lights, world.index, i, facet, eye)
+                    total = total + light_facet(paint.lights, world, i, facet, eye)
     return total
 
 
@@ -357,37 +360,60 @@ def axes_along(forward: wp.vec3) -> wp.mat33:
 @wp.kernel
 def look(
     rows: wp.array2d(dtype=wp.float32),
-    fixed_lights: wp.array(dtype=Light),
-    materials: wp.array(dtype=Material),
+    first: int,
+    shadow_clip: float,
+    shadow_scale: float,
     height: int,
     width: int,
     worlds: wp.array(dtype=World),
     views: wp.array2d(dtype=View),
     lights: wp.array2d(dtype=Light),
 ):
-    """Unpack camera and lights, find the geom that mirrors, and set up the views."""
+    """Unpack camera and lights, find the geom that mirrors, and set up the views.
+
+    `first` is where the geoms begin in a row; of a shadow map, `shadow_clip` is a directional light's half width,
+    and `shadow_scale` the part of a spot light's cone.
+    """
     world = wp.tid()
     state = World()
     state.index = world
     state.count = int(rows[world, 0])
-    eye = vector_at(rows, world, 1)
-    forward = wp.normalize(vector_at(rows, world, 4))
-    up = wp.normalize(vector_at(rows, world, 7))
+    state.lights = int(rows[world, 1])
+    state.views = 2
+    eye_at = wp.static(CAMERA_START)
+    eye = vector_at(rows, world, eye_at)
+    forward = wp.normalize(vector_at(rows, world, eye_at + 3))
+    up = wp.normalize(vector_at(rows, world, eye_at + 6))
     camera = View()
     camera.origin = eye
     camera.axes = wp.matrix_from_rows(wp.cross(forward, up), up, forward)
     views[world, CAMERA] = camera
-    tall = 2.0 * rows[world, 11] / float(height)
+    tall = 2.0 * rows[world, eye_at + 10] / float(height)
     state.pixel = wp.vec2(tall, tall)
-    if rows[world, 10] > 0.0:
-        state.pixel = wp.vec2(2.0 * rows[world, 10] / float(width), tall)
-    state.centre = wp.vec2(rows[world, 12], rows[world, 13])
+    if rows[world, eye_at + 9] > 0.0:
+        state.pixel = wp.vec2(2.0 * rows[world, eye_at + 9] / float(width), tall)
+    state.centre = wp.vec2(rows[world, eye_at + 11], rows[world, eye_at + 12])
 
-    for i in range(fixed_lights.shape[0]):
-        at = 1 + wp.static(CAMERA_SIZE) + i * wp.static(LIGHT_SIZE)
-        light = fixed_lights[i]
+    for i in range(state.lights):
+        at = wp.static(LIGHT_START) + i * wp.static(LIGHT_SIZE)
+        light = Light()
         light.position = vector_at(rows, world, at)
         light.direction = vector_at(rows, world, at + 3)
+        light.attenuation = vector_at(rows, world, at + 6)
+        cutoff = DEGREE * rows[world, at + 9]
+        light.cutoff = wp.cos(cutoff)
+        light.exponent = rows[world, at + 10]
+        light.ambient = vector_at(rows, world, at + 11)
+        light.diffuse = vector_at(rows, world, at + 14)
+        light.specular = vector_at(rows, world, at + 17)
+        light.directional = int(rows[world, at + 20])
+        if rows[world, at + 21] != 0.0:
+            light.view = state.views
+            state.views = state.views + 1
+            half = wp.min(shadow_scale * cutoff, 80.0 * DEGREE)
+            light.shadow_half = wp.sin(half) / wp.cos(half)
+            if light.directional == 1:
+                light.shadow_half = shadow_clip
         lights[world, i] = light
         if light.view != 0:
             view = View()
@@ -399,13 +425,11 @@ def look(
     state.reflector = NOTHING
     mirror = View()
     found = int(0)
-    first = 1 + wp.static(CAMERA_SIZE) + fixed_lights.shape[0] * wp.static(LIGHT_SIZE)
     for geom in range(state.count):
         at = first + geom * wp.static(GEOM_SIZE)
         kind = int(rows[world, at])
-        surface = materials[material_of(rows[world, at + 3], materials.shape[0])].surface
         opaque = rows[world, at + 22] >= OPAQUE
-        if found == 0 and (kind == PLANE or kind == BOX) and opaque and surface[3] > 0.0:
+        if found == 0 and (kind == PLANE or kind == BOX) and opaque and rows[world, at + 26] > 0.0:
             found = 1  # only the first geom that could mirror ever does
             normal = wp.vec3(rows[world, at + 12], rows[world, at + 15], rows[world, at + 18])
             position = vector_at(rows, world, at + 7)
@@ -459,9 +483,12 @@ def place(
         rows[world, at + 19], rows[world, at + 20], rows[world, at + 21], rows[world, at + 22]
     )
     material = materials[material_of(rows[world, at + 3], materials.shape[0])]
-    exponent = wp.max(128.0 * material.surface[2], 1.0e-3)
-    coat.surface = wp.vec4(material.surface[0], material.surface[1], exponent, wp.pow(1.0e-3, 1.0 / exponent))
-    coat.reflectance = material.surface[3]
+    emission = rows[world, at + 23]
+    if worlds[world].lights == 0:
+        emission = emission + GLOW
+    exponent = wp.max(128.0 * rows[world, at + 25], 1.0e-3)
+    coat.surface = wp.vec4(emission, rows[world, at + 24], exponent, wp.pow(1.0e-3, 1.0 / exponent))
+    coat.reflectance = rows[world, at + 26]
     coat.texture = material.texture
     coat.unit = wp.vec3(1.0, 1.0, 1.0)
     if material.uniform == 0:
@@ -500,7 +527,7 @@ def place(
     stage.shapes[world, geom] = shape
     coats[world, geom] = coat
 
-    for i in range(views.shape[1]):
+    for i in range(worlds[world].views):
         view = views[world, i]
         stage.starts[world, i, geom] = (view.origin - coat.position) * shape.rotation
         low = wp.vec2(FAR, FAR)

@@ -12,7 +12,7 @@ import math
 
 import warp as wp
 
-from pixelcontrol.envs.render.rays import BOX, CAPSULE, CYLINDER, PLANE, SPHERE, Hit, Shape
+from pixelcontrol.envs.render.rays import BOX, CAPSULE, CYLINDER, PLANE, SPHERE, Hit, Shape, World
 
 DISK = wp.constant(-2)  # not a geom's kind: the end of a cylinder
 SLICE, STACK = (
@@ -24,7 +24,7 @@ ALL_LIGHTS, PLAIN_LIGHTS = wp.constant(-1), wp.constant(-2)
 
 @wp.struct
 class Light:
-    """A light: pose from the row, the rest from the scene."""
+    """A light."""
 
     position: wp.vec3
     direction: wp.vec3
@@ -293,7 +293,7 @@ def clamp_colour(colour: wp.vec3) -> wp.vec3:
 
 @wp.func
 def light_corner(
-    lights: wp.array2d(dtype=Light), world: int, which: int, facet: Facet, corner: int, eye: wp.vec3
+    lights: wp.array2d(dtype=Light), world: World, which: int, facet: Facet, corner: int, eye: wp.vec3
 ) -> wp.vec3:
     """The light at a corner, clamped: of all lights, of those without shadow, or of light `which` alone."""
     place = facet.corners[corner]
@@ -301,19 +301,19 @@ def light_corner(
     to_eye = wp.normalize(eye - place)
     if which >= 0:
         return clamp_colour(
-            light_on(lights[world, which], place, normal, to_eye, facet.colour, facet.surface)
+            light_on(lights[world.index, which], place, normal, to_eye, facet.colour, facet.surface)
         )
     total = facet.surface[0] * facet.colour
-    for i in range(lights.shape[1]):
-        if which == ALL_LIGHTS or lights[world, i].view == 0:
-            light = lights[world, i]
+    for i in range(world.lights):
+        if which == ALL_LIGHTS or lights[world.index, i].view == 0:
+            light = lights[world.index, i]
             total = total + light_on(light, place, normal, to_eye, facet.colour, facet.surface)
     return clamp_colour(total)
 
 
 @wp.func
 def light_facet(
-    lights: wp.array2d(dtype=Light), world: int, which: int, facet: Facet, eye: wp.vec3
+    lights: wp.array2d(dtype=Light), world: World, which: int, facet: Facet, eye: wp.vec3
 ) -> wp.vec3:
     """The light at the place of a triangle, whose corners and normals are in the world's frame."""
     total = wp.vec3(0.0, 0.0, 0.0)

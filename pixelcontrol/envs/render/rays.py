@@ -32,6 +32,8 @@ class World:
 
     index: wp.int32  # its place in the arrays
     count: wp.int32  # geoms
+    lights: wp.int32
+    views: wp.int32
     reflector: wp.int32  # the geom that mirrors, or NOTHING
     pixel: wp.vec2  # width and height of a pixel in the camera's view
     centre: wp.vec2  # and the view's middle, to the right and upwards

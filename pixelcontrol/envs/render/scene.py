@@ -1,16 +1,18 @@
 """What a picture of a dm_control world depends on: fixed things as arrays, moving things as one flat row.
 
 The moving things are MuJoCo's own abstract scene (`mjvScene`), the list of geoms, lights and camera from which
-its OpenGL renderer draws. So sites, tendons (a slack one hangs), transparency and whatever a task edits at the
-start of an episode (a target's place, size, colour) are in the row by construction, for every task.
+its OpenGL renderer draws. So sites, tendons (a slack one hangs), transparency, lights and whatever a task edits at
+the start of an episode (a target's place, size, colour) are in the row by construction, for every task. The fixed
+things are those that MuJoCo hands to OpenGL once: textures and how materials wear them, meshes, planes' grids.
 
 Unusual: workers import this module and nothing heavier; it knows NumPy and MuJoCo, no torch, Warp or OpenGL.
-And it copies the geoms of an `mjvScene` as one block of memory, which takes 3 microseconds instead of 100.
+And it copies geoms and lights of an `mjvScene` as blocks of memory, which takes 3 microseconds instead of 100.
 """
 
 from __future__ import annotations
 
 import ctypes
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,16 +21,30 @@ import numpy as np
 
 from pixelcontrol.envs.tasks import Cameras, channel_count
 
-# One row: [number of geoms, camera (CAMERA_SIZE), lights (LIGHT_SIZE each), geoms (GEOM_SIZE each), heights].
+# One row: [numbers of geoms and of lights, camera (CAMERA_SIZE), lights (LIGHT_SIZE each), geoms (GEOM_SIZE each),
+# heights].
+CAMERA_START = 2
 CAMERA_SIZE = 13  # position 3, forward 3, up 3, half width and height, and middle, at distance 1
-LIGHT_SIZE = 6  # position 3, direction 3
-GEOM_SIZE = 23  # type, data id, category, material id, size 3, position 3, rotation 9 (rows), rgba 4
+LIGHT_START = CAMERA_START + CAMERA_SIZE
+# Position 3, direction 3, attenuation 3, cutoff in degrees, exponent, ambient 3, diffuse 3, specular 3, is it
+# directional, does it cast shadows.
+LIGHT_SIZE = 22
+# Type, data id, category, material id, size 3, position 3, rotation 9 (rows), rgba 4, emission, specular,
+# shininess, reflectance.
+GEOM_SIZE = 27
 
 _GEOM_INTEGERS = 10  # type, dataid, objtype, objid, category, matid and four more: just before `size`
-_GEOM_FLOATS = 19  # size 3, pos 3, mat 9, rgba 4
+_GEOM_FLOATS = 23  # size 3, pos 3, mat 9, rgba 4, emission, specular, shininess, reflectance
+_LIGHT_POSE = 6  # pos 3, dir 3; then `type`, and an integer more
+_LIGHT_SHADE = 14  # attenuation 3, cutoff, exponent, three colours; the 2nd byte after is `castshadow`
 _FLAT = 1e-4  # metres by which the box around a height field is higher than its hills, which may be none
+_DIRECTIONAL = int(mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)  # a spot light is 0; others are not drawn
 _MOST_LIGHTS = 8  # OpenGL's; MuJoCo's renderer asks for more in vain
-_GLOW = 0.3  # where there is no light at all, not even the head's, everything shines by itself (render_gl3.c)
+# What is read once, as by MuJoCo's OpenGL renderer, which however reads it anew with each new model.
+_READ_ONCE = (
+    "tex_type", "tex_data", "mat_texid", "mat_texuniform", "mat_texrepeat",
+    "mesh_vert", "mesh_face", "mesh_normal", "mesh_texcoord", "hfield_nrow", "hfield_ncol",
+)  # fmt: skip
 _CATENARY_SEGMENTS = 30  # a slack tendon is drawn as a chain of this many capsules
 
 
@@ -37,35 +53,14 @@ class Materials:
     """One entry per material, then a last one for geoms that have none.
 
     Attributes:
-        surface: float32 (materials, 4): emission, specular, shininess, reflectance.
         texture: int32 (materials,): index of its texture, or -1.
         uniform: bool (materials,): the texture repeats per metre, not per object.
         repeat: float32 (materials, 2): how often.
     """
 
-    surface: np.ndarray
     texture: np.ndarray
     uniform: np.ndarray
     repeat: np.ndarray
-
-
-@dataclass(frozen=True)
-class Lights:
-    """What does not move about the lights, in the order in which rows hold their poses.
-
-    Attributes:
-        colours: float32 (lights, 3, 3): ambient, diffuse, specular.
-        attenuation: float32 (lights, 3): constant, linear, quadratic.
-        cone: float32 (lights, 2): cutoff in degrees, exponent.
-        directional: bool (lights,): else a spot light.
-        shadow: bool (lights,): casts shadows.
-    """
-
-    colours: np.ndarray
-    attenuation: np.ndarray
-    cone: np.ndarray
-    directional: np.ndarray
-    shadow: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -92,10 +87,11 @@ class Scene:
         channels: of an image, of all cameras together.
         depth: see `__init__`.
         payload_shape: (cameras, length of a row), of the float32 rows that `pack` writes.
-        max_geoms: how many geoms a row has room for.
+        max_lights, max_geoms: how many lights and geoms a row has room for.
+        first_geom: where in a row the geoms begin.
         fields: int32 (height fields, 3): rows, columns, where in a row its heights begin, in metres, row by row;
             no rows where no geom has it.
-        materials, lights, textures, meshes, planes: what never changes; see the classes above. A texture is
+        materials, textures, meshes, planes: what never changes; see the classes above. A texture is
             (is it a cube, uint8 (faces, height, width, 3)); planes are float32 (planes, 3) sizes.
         plane_repeat: float32 (planes, 2), the `repeat` of each plane's material.
         skybox: index of the texture behind everything, or -1.
@@ -113,21 +109,24 @@ class Scene:
             depth: metres up to which a fourth channel of each camera shows distances; 0 for colours alone.
 
         Raises:
-            ValueError: the model has no such camera, or `warp` cannot draw it: see `_refuse_what_is_not_drawn`.
+            ValueError: the model has no such camera, or `warp` cannot draw it: see `_refuse_what_is_not_drawn`,
+                and `pack` for what is said of its lights.
         """
         model = physics.model.ptr
         self.channels = channel_count(camera, depth)
         self.depth = depth
         self._cameras = camera_ids(model, camera)
         self._snapshot: _Snapshot | None = None
+        self._read_once = {name: zlib.crc32(getattr(model, name)) for name in _READ_ONCE}
         snapshot = self._snapshot_of(physics)
         for one in self._cameras:
             scene = snapshot.see(one)
             _refuse_what_is_not_drawn(model, one, scene)
 
         self.max_geoms = _most_geoms(model)
-        self.lights = _lights(scene)
-        row = 1 + CAMERA_SIZE + LIGHT_SIZE * len(self.lights.shadow) + GEOM_SIZE * self.max_geoms
+        self.max_lights = min(1 + model.nlight, _MOST_LIGHTS)  # the head's, and all that may be switched on
+        self.first_geom = LIGHT_START + LIGHT_SIZE * self.max_lights
+        row = self.first_geom + GEOM_SIZE * self.max_geoms
         grids = np.stack([model.hfield_nrow, model.hfield_ncol], axis=1)
         shown = model.geom_dataid[model.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD]
         grids[~np.isin(np.arange(model.nhfield), shown)] = (
@@ -137,8 +136,6 @@ class Scene:
         self.fields = np.column_stack([grids, ends - grids.prod(axis=1)]).astype(np.int32)
         self.payload_shape = (len(self._cameras), int(ends[-1]) if len(ends) else row)
         self.materials = _materials(model)
-        if not len(self.lights.shadow):
-            self.materials.surface[:, 0] += _GLOW  # emission
         self.textures = [_texture(model, i) for i in range(model.ntex)]
         skyboxes = np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)
         self.skybox = int(skyboxes[0]) if len(skyboxes) else -1
@@ -157,7 +154,9 @@ class Scene:
         with its state, as they are after a dm_control `env.reset()` or `env.step()`.
 
         Raises:
-            RuntimeError: the world shows more geoms than its model had at construction.
+            RuntimeError: the world shows more geoms or lights than its model had at construction, or it is another
+                model with textures or meshes of its own.
+            ValueError: it has a light that is neither a spot nor a directional one.
         """
         snapshot = self._snapshot_of(physics)
         for camera, row in zip(self._cameras, out, strict=True):
@@ -165,28 +164,33 @@ class Scene:
             self._pack_row(snapshot, row)
 
     def _pack_row(self, snapshot: _Snapshot, out: np.ndarray) -> None:
-        count = snapshot.scene.ngeom
-        if count > self.max_geoms:
-            raise RuntimeError(f"the world shows {count} geoms, {self.max_geoms} were expected at most")
-        out[0] = count
-        for at, eyes in zip(
-            (1, 4, 7), (snapshot.eye_position, snapshot.eye_forward, snapshot.eye_up), strict=True
-        ):
-            np.add(eyes[0], eyes[1], out=out[at : at + 3])
-            out[at : at + 3] *= 0.5
+        count, shining = snapshot.scene.ngeom, min(snapshot.scene.nlight, _MOST_LIGHTS)
+        for what, shown, most in (("geoms", count, self.max_geoms), ("lights", shining, self.max_lights)):
+            if shown > most:
+                raise RuntimeError(
+                    f"the world shows {shown} {what}, {most} were expected at most, as its model had at first: "
+                    "use --renderer opengl"
+                )
+        out[0], out[1] = count, shining
+        eye_at = CAMERA_START
+        for eyes in (snapshot.eye_position, snapshot.eye_forward, snapshot.eye_up):
+            np.add(eyes[0], eyes[1], out=out[eye_at : eye_at + 3])
+            out[eye_at : eye_at + 3] *= 0.5
+            eye_at += 3
         eye = snapshot.scene.camera[0]
-        out[10] = eye.frustum_width / eye.frustum_near  # 0 unless the camera says
-        out[11] = 0.5 * (eye.frustum_top - eye.frustum_bottom) / eye.frustum_near
-        out[12] = eye.frustum_center / eye.frustum_near
-        out[13] = 0.5 * (eye.frustum_top + eye.frustum_bottom) / eye.frustum_near
+        out[eye_at] = eye.frustum_width / eye.frustum_near  # 0 unless the camera says
+        out[eye_at + 1] = 0.5 * (eye.frustum_top - eye.frustum_bottom) / eye.frustum_near
+        out[eye_at + 2] = eye.frustum_center / eye.frustum_near
+        out[eye_at + 3] = 0.5 * (eye.frustum_top + eye.frustum_bottom) / eye.frustum_near
 
-        at = 1 + CAMERA_SIZE
-        for position, direction in snapshot.lights:
-            out[at : at + 3] = position
-            out[at + 3 : at + 6] = direction
-            at += LIGHT_SIZE
+        lights = out[LIGHT_START : self.first_geom].reshape(self.max_lights, LIGHT_SIZE)
+        lights[:shining, :6] = snapshot.light_poses[:shining]
+        lights[:shining, 6:20] = snapshot.light_shades[:shining]
+        lights[:shining, 20] = snapshot.light_types[:shining]
+        lights[:shining, 21] = snapshot.light_shadows[:shining]
 
-        geoms = out[at : at + self.max_geoms * GEOM_SIZE].reshape(self.max_geoms, GEOM_SIZE)
+        end = self.first_geom + self.max_geoms * GEOM_SIZE
+        geoms = out[self.first_geom : end].reshape(self.max_geoms, GEOM_SIZE)
         geoms[:count, 0:2] = snapshot.integers[:count, 0:2]
         geoms[:count, 2:4] = snapshot.integers[:count, 4:6]
         geoms[:count, 4:] = snapshot.floats[:count]
@@ -206,6 +210,12 @@ class Scene:
         """MuJoCo's scene of a model. A composer task compiles a new model for each episode."""
         model, data = physics.model.ptr, physics.data.ptr
         if self._snapshot is None or self._snapshot.data is not data:
+            for name, known in self._read_once.items():
+                if zlib.crc32(getattr(model, name)) != known:
+                    raise RuntimeError(
+                        f"this episode's model has another {name} than the first, which renderer 'warp' reads "
+                        "only once: use --renderer opengl"
+                    )
             self._snapshot = _Snapshot(model, data)
         return self._snapshot
 
@@ -278,17 +288,27 @@ class _Snapshot:
         self.eye_position = [eye.pos for eye in self.scene.camera]
         self.eye_forward = [eye.forward for eye in self.scene.camera]
         self.eye_up = [eye.up for eye in self.scene.camera]
-        lights = int(model.vis.headlight.active) + int(np.sum(model.light_active))
-        self.lights = [(light.pos, light.dir) for light in self.scene.lights[: min(lights, _MOST_LIGHTS)]]
+        self.light_poses, self.light_shades, self.light_types, self.light_shadows = _light_memory(self.scene)
         self.integers, self.floats = _geom_memory(self.scene)
 
     def see(self, camera: int) -> mujoco.MjvScene:
-        """Bring the scene up to date, as a camera sees it."""
+        """Bring the scene up to date, as a camera sees it.
+
+        Raises:
+            ValueError: it has a light that is neither a spot nor a directional one.
+        """
         self._camera.fixedcamid = camera
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(
             self.model, self.data, self._option, self._perturb, self._camera, everything, self.scene
         )
+        for light, kind in enumerate(self.light_types[: self.scene.nlight].tolist()):
+            if kind > _DIRECTIONAL:
+                name = mujoco.mjtLightType(kind).name.removeprefix("mjLIGHT_").lower()
+                raise ValueError(
+                    f"light {self.scene.lights[light].id} of this task is of type {name}; renderer 'warp' draws "
+                    "spot and directional ones, and so does --renderer opengl"
+                )
         return self.scene
 
 
@@ -298,47 +318,60 @@ def _geom_memory(scene: mujoco.MjvScene) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         RuntimeError: this version of MuJoCo lays out `mjvGeom` differently.
     """
-    first, second = scene.geoms[0], scene.geoms[1]
+    count, first = len(scene.geoms), scene.geoms[0]
     start = first.size.ctypes.data
-    stride = second.size.ctypes.data - start
-
-    def view(address: int, dtype: type, columns: int) -> np.ndarray:
-        extent = (len(scene.geoms) - 1) * stride + 4 * columns
-        block = (ctypes.c_byte * extent).from_address(address)
-        return np.ndarray((len(scene.geoms), columns), dtype, block, strides=(stride, 4))
-
-    integers = view(start - 4 * _GEOM_INTEGERS, np.int32, _GEOM_INTEGERS)
-    floats = view(start, np.float32, _GEOM_FLOATS)
+    stride = scene.geoms[1].size.ctypes.data - start
+    integers = _view(start - 4 * _GEOM_INTEGERS, stride, (count, _GEOM_INTEGERS), np.int32)
+    floats = _view(start, stride, (count, _GEOM_FLOATS), np.float32)
     first.type, first.dataid, first.category, first.matid = 1, 2, 3, 4
     first.pos[:], first.mat[:], first.rgba[:] = 5.0, 6.0, 7.0
+    first.emission, first.specular, first.shininess, first.reflectance = 8.0, 9.0, 10.0, 11.0
     written = [*integers[0, [0, 1, 4, 5]], *floats[0, 3:]]
-    if written != [1, 2, 3, 4] + 3 * [5.0] + 9 * [6.0] + 4 * [7.0]:
+    if written != [1, 2, 3, 4] + 3 * [5.0] + 9 * [6.0] + 4 * [7.0] + [8.0, 9.0, 10.0, 11.0]:
         raise RuntimeError(f"mujoco {mujoco.__version__} lays out mjvGeom in an unknown way")
     return integers, floats
 
 
+def _light_memory(scene: mujoco.MjvScene) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """View the lights of a scene without copying.
+
+    Returns:
+        float32 (lights, 6): poses; float32 (lights, 14): attenuation, cone, colours; int32 (lights,): types;
+        uint8 (lights,): do they cast shadows.
+
+    Raises:
+        RuntimeError: this version of MuJoCo lays out `mjvLight` differently.
+    """
+    count, first = len(scene.lights), scene.lights[0]
+    pose, shade = first.pos.ctypes.data, first.attenuation.ctypes.data
+    stride = scene.lights[1].pos.ctypes.data - pose
+    poses = _view(pose, stride, (count, _LIGHT_POSE), np.float32)
+    shades = _view(shade, stride, (count, _LIGHT_SHADE), np.float32)
+    types = _view(pose + 4 * _LIGHT_POSE, stride, (count, 1), np.int32)[:, 0]
+    shadows = _view(shade + 4 * _LIGHT_SHADE, stride, (count, 2), np.uint8)[:, 1]
+    first.pos[:], first.dir[:], first.type, first.castshadow, first.headlight = 1.0, 2.0, 3, 1, 0
+    first.attenuation[:], first.cutoff, first.exponent = 4.0, 5.0, 6.0
+    first.ambient[:], first.diffuse[:], first.specular[:] = 7.0, 8.0, 9.0
+    written = [*poses[0], *shades[0], types[0], shadows[0]]
+    expected = 3 * [1.0] + 3 * [2.0] + 3 * [4.0] + [5.0, 6.0] + 3 * [7.0] + 3 * [8.0] + 3 * [9.0] + [3, 1]
+    if written != expected:
+        raise RuntimeError(f"mujoco {mujoco.__version__} lays out mjvLight in an unknown way")
+    return poses, shades, types, shadows
+
+
+def _view(address: int, stride: int, shape: tuple[int, int], dtype: type) -> np.ndarray:
+    """View neighbouring members of an array of C structures, `stride` bytes long, as rows and columns."""
+    size = np.dtype(dtype).itemsize
+    block = (ctypes.c_byte * ((shape[0] - 1) * stride + size * shape[1])).from_address(address)
+    return np.ndarray(shape, dtype, block, strides=(stride, size))
+
+
 def _materials(model: mujoco.MjModel) -> Materials:
-    surface = np.stack(
-        [model.mat_emission, model.mat_specular, model.mat_shininess, model.mat_reflectance], axis=1
-    )
     rgb = model.mat_texid[:, mujoco.mjtTextureRole.mjTEXROLE_RGB]
     return Materials(
-        # MuJoCo's `mjv_initGeom` gives a geom without material these.
-        surface=np.vstack([surface, [[0.0, 0.5, 0.5, 0.0]]]).astype(np.float32),
         texture=np.append(rgb, -1).astype(np.int32),
         uniform=np.append(model.mat_texuniform, False).astype(bool),
         repeat=np.vstack([model.mat_texrepeat, [[0.0, 0.0]]]).astype(np.float32),
-    )
-
-
-def _lights(scene: mujoco.MjvScene) -> Lights:
-    lights = scene.lights[: min(scene.nlight, _MOST_LIGHTS)]
-    return Lights(
-        colours=np.array([[x.ambient, x.diffuse, x.specular] for x in lights], np.float32).reshape(-1, 3, 3),
-        attenuation=np.array([x.attenuation for x in lights], np.float32).reshape(-1, 3),
-        cone=np.array([[x.cutoff, x.exponent] for x in lights], np.float32).reshape(-1, 2),
-        directional=np.array([x.type == mujoco.mjtLightType.mjLIGHT_DIRECTIONAL for x in lights], bool),
-        shadow=np.array([x.castshadow for x in lights], bool),
     )
 
 

@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from pixelcontrol.envs.render import kernels, light, rays, texture
-from pixelcontrol.envs.render.scene import CAMERA_SIZE, LIGHT_SIZE, Scene
+from pixelcontrol.envs.render.scene import Scene
 
 _GRID = 200  # mjMAXPLANEGRID: how many cells an infinite plane has along an axis, and a finite one at most
 
@@ -104,7 +104,7 @@ class WarpRenderer:
         launch(
             kernels.look,
             (self._pictures,),
-            *(rows, self._fixed_lights, self._materials, height, width),
+            *(rows, self._first_geom, *self._shadow, height, width),
             *(self._worlds, self._paint.views, self._paint.lights),
         )
         launch(
@@ -126,30 +126,16 @@ class WarpRenderer:
 
     def _put_fixed(self, scene: Scene) -> None:
         """Copy what never changes to the device."""
-        materials, lights = scene.materials, scene.lights
+        materials = scene.materials
         self._paint = kernels.Paint()
         self._materials = _struct_array(
             kernels.Material,
-            surface=materials.surface,
             texture=materials.texture,
             flat=np.array([i >= 0 and not scene.textures[i][0] for i in materials.texture], bool),
             uniform=materials.uniform,
             repeat=materials.repeat,
         )
-        cutoff = np.radians(lights.cone[:, 0])
-        spot = np.tan(np.minimum(cutoff * scene.shadow_scale, np.radians(80.0)))
-        self._fixed_lights = _struct_array(
-            light.Light,
-            ambient=lights.colours[:, 0],
-            diffuse=lights.colours[:, 1],
-            specular=lights.colours[:, 2],
-            attenuation=lights.attenuation,
-            cutoff=np.cos(cutoff),
-            exponent=lights.cone[:, 1],
-            directional=lights.directional,
-            view=np.where(lights.shadow, 1 + np.cumsum(lights.shadow), 0),
-            shadow_half=np.where(lights.directional, scene.shadow_clip, spot),
-        )
+        self._shadow = scene.shadow_clip, scene.shadow_scale
         self._grid = wp.array(_plane_grids(scene), dtype=wp.vec3)
         self._paint.skybox = scene.skybox
         texels, textures = _pack_textures(scene.textures)
@@ -184,10 +170,10 @@ class WarpRenderer:
 
     def _put_worlds(self, scene: Scene) -> None:
         """Make room for what each picture is made from."""
-        worlds, geoms, lights = self._pictures, scene.max_geoms, len(scene.lights.shadow)
-        views = 2 + int(scene.lights.shadow.sum())
+        worlds, geoms, lights = self._pictures, scene.max_geoms, scene.max_lights
+        views = 2 + lights
         _, height, width = self.image_shape
-        self._first_geom = 1 + CAMERA_SIZE + LIGHT_SIZE * lights
+        self._first_geom = scene.first_geom
         self._worlds = wp.zeros(worlds, dtype=rays.World)
         self._paint.views = wp.zeros((worlds, views), dtype=rays.View)
         self._paint.lights = wp.zeros((worlds, lights), dtype=light.Light)

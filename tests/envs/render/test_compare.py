@@ -8,7 +8,7 @@ import pytest
 from pixelcontrol.envs.dmc import load_environment
 from pixelcontrol.envs.render.compare import Comparison, compare
 from pixelcontrol.envs.render.opengl import OpenGLRenderer
-from pixelcontrol.envs.render.scene import CAMERA_SIZE, GEOM_SIZE, LIGHT_SIZE, Scene
+from pixelcontrol.envs.render.scene import GEOM_SIZE, Scene
 from pixelcontrol.envs.render.warp import WarpRenderer
 from pixelcontrol.envs.tasks import PAPER_TASKS, find_task
 
@@ -50,7 +50,7 @@ def test_what_matters_is_seen(name, thing):
     rows = np.zeros((2, *scene.payload_shape), np.float32)
     scene.pack(physics, rows[0])
     rows[1] = rows[0]
-    geoms = rows[1, 0, 1 + CAMERA_SIZE + LIGHT_SIZE * len(scene.lights.shadow) :].reshape(-1, GEOM_SIZE)
+    geoms = rows[1, 0, scene.first_geom :].reshape(-1, GEOM_SIZE)
     if thing == "string":
         chosen = np.arange(len(geoms)) >= int(rows[0, 0, 0]) - 30
     else:

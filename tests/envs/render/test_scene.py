@@ -9,7 +9,7 @@ import pytest
 from dm_control import mujoco as control_mujoco
 from dm_control import suite
 
-from pixelcontrol.envs.render.scene import CAMERA_SIZE, GEOM_SIZE, LIGHT_SIZE, Scene
+from pixelcontrol.envs.render.scene import CAMERA_START, GEOM_SIZE, Scene
 
 SPHERE, CAPSULE = int(mujoco.mjtGeom.mjGEOM_SPHERE), int(mujoco.mjtGeom.mjGEOM_CAPSULE)
 
@@ -27,8 +27,7 @@ def pack(scene, physics):
 
 
 def geoms_of(scene, row):
-    first = 1 + CAMERA_SIZE + LIGHT_SIZE * len(scene.lights.shadow)
-    return row[first:].reshape(-1, GEOM_SIZE)[: int(row[0])]
+    return row[scene.first_geom :].reshape(-1, GEOM_SIZE)[: int(row[0])]
 
 
 def test_geoms_are_where_physics_has_them():
@@ -46,10 +45,10 @@ def test_geoms_are_where_physics_has_them():
 def test_a_camera_follows_its_body():
     environment = load("cheetah", "run")
     scene = Scene(environment.physics, 0)
-    before = pack(scene, environment.physics)[1:4]
+    before = pack(scene, environment.physics)[CAMERA_START : CAMERA_START + 3]
     for _ in range(50):
         environment.step(np.ones(6))
-    after = pack(scene, environment.physics)[1:4]
+    after = pack(scene, environment.physics)[CAMERA_START : CAMERA_START + 3]
     np.testing.assert_allclose(after, environment.physics.data.cam_xpos[0], rtol=1e-5)
     assert abs(after[0] - before[0]) > 0.01
 
@@ -176,6 +175,38 @@ def test_more_geoms_than_there_is_room_for_are_refused():
     scene = Scene(of('<geom size=".01"/>'), 0)
     with pytest.raises(RuntimeError, match="shows 2 geoms, 1 were expected at most"):
         pack(scene, of('<geom size=".01"/><geom size=".02"/>'))
+
+
+def test_more_lights_than_there_is_room_for_are_refused():
+    scene = Scene(of("<light/>"), 0)
+    row = pack(scene, of('<light active="false"/>'))
+    assert row[1] == 1  # the head's
+    with pytest.raises(RuntimeError, match=r"shows 3 lights, 2 were expected at most, .* --renderer opengl"):
+        pack(scene, of("<light/><light/>"))
+
+
+def test_a_light_of_a_type_that_opengl_does_not_draw_is_refused():
+    physics = of("<light/>")
+    scene = Scene(physics, 0)
+    physics.model.light_type[0] = mujoco.mjtLightType.mjLIGHT_POINT
+    for draw in (lambda: pack(scene, physics), lambda: Scene(physics, 0)):
+        with pytest.raises(ValueError, match="light 0 of this task is of type point"):
+            draw()
+
+
+def test_another_model_with_other_textures_is_refused():
+    """As a composer task may compile one for an episode; a changed colour travels in the row."""
+    xml = """<mujoco><asset><texture name="skin" type="2d" builtin="checker" width="8" height="8" rgb1="{} 0 0"/>
+      <material name="skin" texture="skin" rgba="{} 1 1 1"/></asset>
+      <worldbody><camera/><geom size=".1" material="skin"/></worldbody></mujoco>"""
+    first, other_colour, other_texture = (
+        control_mujoco.Physics.from_xml_string(xml.format(*numbers))
+        for numbers in ((1, 1), (1, 0.5), (0.5, 1))
+    )
+    scene = Scene(first, 0)
+    assert geoms_of(scene, pack(scene, other_colour))[0, 19] == 0.5
+    with pytest.raises(RuntimeError, match=r"another tex_data than the first.* --renderer opengl"):
+        pack(scene, other_texture)
 
 
 def test_a_worker_needs_neither_torch_nor_warp():

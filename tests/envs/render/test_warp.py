@@ -8,9 +8,12 @@ import pytest
 import torch
 import warp as wp
 from dm_control import mujoco
+from dm_control.rl import control
+from dm_control.suite.base import Task
 
+from pixelcontrol.envs.dmc import DmcWorld
 from pixelcontrol.envs.render.opengl import OpenGLRenderer
-from pixelcontrol.envs.render.scene import CAMERA_SIZE, GEOM_SIZE, LIGHT_SIZE, Scene
+from pixelcontrol.envs.render.scene import CAMERA_START, GEOM_SIZE, Scene
 from pixelcontrol.envs.render.warp import WarpRenderer, _halve, _pack_textures, _plane_grids
 
 SIZE = (48, 60)
@@ -170,6 +173,140 @@ def test_a_lamp_fades_and_casts_shadows_in_the_inner_part_of_its_cone():
     assert_alike(opengl, warp)
 
 
+def assign(**values):
+    """What sets members of a model, each an array or a number."""
+
+    def change(model):
+        for name, value in values.items():
+            *path, last = name.split("__")
+            holder = model
+            for part in path:
+                holder = getattr(holder, part)
+            if isinstance(getattr(holder, last), np.ndarray):
+                getattr(holder, last)[:] = value
+            else:
+                setattr(holder, last, value)
+
+    return change
+
+
+SECOND = '<light pos="-1 -1 2" dir=".3 .3 -1" diffuse="0 .6 .1" castshadow="true" active="false"/>'
+CHANGES = {
+    "diffuse": assign(light_diffuse=[0.1, 0.9, 0.2]),
+    "ambient": assign(light_ambient=[0.1, 0.2, 0.0]),
+    "specular": assign(light_specular=[1, 0, 0], mat_specular=1, mat_shininess=0.05),
+    "attenuation": assign(light_attenuation=[0.8, 0.2, 0.1]),
+    "cone": assign(light_cutoff=12, light_exponent=1),
+    "type": assign(light_type=1),
+    "shadow": assign(light_castshadow=0),
+    "off": assign(light_active=[0, 0]),
+    "another": assign(light_active=[0, 1]),
+    "both": assign(light_active=[1, 1]),
+    "head": assign(vis__headlight__diffuse=[0.9, 0.2, 0.2]),
+    "headless": assign(vis__headlight__active=0),
+    "dark": assign(light_active=0, vis__headlight__active=0),
+    "emission": assign(mat_emission=0.5),
+    "reflectance": assign(mat_reflectance=0.6),
+    "rgba": assign(mat_rgba=[0.9, 0.5, 0.9, 1]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_lights_and_materials_may_change_as_opengls(change):
+    """They do so after the scene was built, as at the start of an episode."""
+    body = SECOND + '<geom size=".3" pos="0 0 .4" material="wrapped"/>'
+    settings = DEFAULTS | {"body": body, "shadow": "true", "lamp": 'diffuse=".5 .5 .5"'}
+    physics = mujoco.Physics.from_xml_string(SCENE.format(**settings))
+    scene = Scene(physics, "eye")
+    rows = np.zeros((2, *scene.payload_shape), np.float32)
+    scene.pack(physics, rows[0])
+    CHANGES[change](physics.model)
+    scene.pack(physics, rows[1])
+    opengl = np.zeros((3, *SIZE), np.uint8)
+    OpenGLRenderer(physics, "eye", SIZE).draw(opengl)
+    before, after = WarpRenderer(scene, 2, SIZE, "cpu").images(rows)
+    assert_alike(torch.from_numpy(opengl), after)
+    assert (before.int() - after.int()).abs().amax(dim=0).gt(16).sum() > 30
+    anew = Scene(physics, "eye")
+    rows = np.zeros((1, *anew.payload_shape), np.float32)
+    anew.pack(physics, rows[0])
+    assert torch.equal(after, WarpRenderer(anew, 1, SIZE, "cpu").images(rows)[0])
+
+
+LAMP = """<mujoco><visual><headlight active="0"/></visual><worldbody>
+  <camera name="eye" pos="0 0 4"/><geom type="plane" size="9 9 1" rgba=".5 .8 .2 1"/>
+  <light name="sun" pos="0 0 3" directional="{}" cutoff="80" exponent="0" diffuse="1 1 1" specular="0 0 0"
+    castshadow="false"/></worldbody></mujoco>"""
+
+
+def test_a_lamp_may_change_by_hand():
+    """Light from above falls on (.5, .8, .2) x 255 = (127.5, 204, 51): all, half, a fifth; 0.3 without any."""
+    physics = mujoco.Physics.from_xml_string(LAMP.format("true"))
+    scene = Scene(physics, "eye")
+    rows = np.zeros((4, *scene.payload_shape), np.float32)
+    scene.pack(physics, rows[0])
+    for row, strength in zip(rows[1:3], (0.5, 0.2), strict=True):
+        physics.named.model.light_diffuse["sun"] = strength
+        scene.pack(physics, row)
+    physics.named.model.light_active["sun"] = False
+    scene.pack(physics, rows[3])
+    images = WarpRenderer(scene, 4, SIZE, "cpu").images(rows)
+    shades = [[127.5, 204, 51], [63.75, 102, 25.5], [25.5, 40.8, 10.2], [38.25, 61.2, 15.3]]
+    np.testing.assert_allclose(images[:, :, 24, 30], shades, atol=0.51)
+
+
+def test_a_lamp_may_fade_by_hand():
+    """All of its light is divided by the constant of its attenuation."""
+    physics = mujoco.Physics.from_xml_string(LAMP.format("false"))
+    scene = Scene(physics, "eye")
+    rows = np.zeros((2, *scene.payload_shape), np.float32)
+    scene.pack(physics, rows[0])
+    physics.named.model.light_attenuation["sun", 0] = 2.0
+    scene.pack(physics, rows[1])
+    bright, half = WarpRenderer(scene, 2, SIZE, "cpu").images(rows).float()
+    assert bright.mean() > 60
+    torch.testing.assert_close(half, bright / 2, atol=0.51, rtol=0.0)
+
+
+class Sunrise(Task):
+    """Whose light and floor are others in each episode."""
+
+    def initialize_episode(self, physics):
+        physics.named.model.light_diffuse["sun"] = self.random.uniform(0.2, 1.0, 3)
+        physics.named.model.light_active["lamp"] = self.random.rand() < 0.5
+        physics.named.model.mat_texrepeat["floor"] = self.random.uniform(1.0, 9.0, 2)
+
+    def get_observation(self, physics):
+        return {}
+
+    def get_reward(self, physics):
+        return 0.0
+
+
+SUNRISE = """<mujoco><asset><texture name="check" type="2d" builtin="checker" width="64" height="64"
+  rgb1=".1 .2 .3" rgb2=".5 .5 .2"/><material name="floor" texture="check"/></asset><worldbody>
+  <camera name="eye" pos="0 0 4"/><light name="sun" pos="0 0 3"/><light name="lamp" pos="1 1 3"/>
+  <geom type="plane" size="2 2 .1" material="floor"/><body><joint name="turn"/><geom size=".1"/></body></worldbody>
+  <actuator><motor joint="turn" ctrlrange="-1 1"/></actuator></mujoco>"""
+
+
+def test_worlds_of_one_seed_look_the_same_whatever_was_before():
+    """Each has its own scene, read in an episode of its own."""
+
+    def images(seeds):
+        environment = control.Environment(mujoco.Physics.from_xml_string(SUNRISE), Sunrise(), time_limit=1)
+        world = DmcWorld(environment, "eye", "warp", SIZE, 2)
+        rows = np.zeros((1, *world.spec.payload_shape), np.float32)
+        for seed in seeds:
+            world.reset(seed)
+        world.observe(rows[0])
+        return WarpRenderer(world.scene, 1, SIZE, "cpu").images(rows)[0]
+
+    first = images([1])
+    assert torch.equal(first, images([1]))
+    assert not torch.equal(first, images([2]))
+
+
 def test_a_floor_seen_from_below_is_faint():
     opengl, warp, _, _ = draw(SCENE.format(**DEFAULTS), camera="below")
     assert_alike(opengl, warp)
@@ -315,8 +452,7 @@ def test_worlds_drawn_together_are_as_drawn_alone():
     physics = mujoco.Physics.from_xml_string(SCENE.format(**DEFAULTS | {"body": BODIES["box"]}))
     scene = Scene(physics, "eye")
     rows = row.repeat(3, axis=0)
-    first = 1 + CAMERA_SIZE + LIGHT_SIZE * len(scene.lights.shadow)
-    rows[1, 0, first + GEOM_SIZE + 7] += 0.2  # the box of the second world is to the right
+    rows[1, 0, scene.first_geom + GEOM_SIZE + 7] += 0.2  # the box of the second world is to the right
     together = WarpRenderer(scene, 3, SIZE, "cpu").images(rows)
     for world in range(3):
         assert torch.equal(together[world], renderer.images(rows[world : world + 1])[0])
@@ -327,7 +463,7 @@ def test_worlds_drawn_together_are_as_drawn_alone():
 def test_every_picture_is_a_tensor_of_its_own():
     _, first, renderer, rows = draw(SCENE.format(**DEFAULTS))
     kept = first.clone()
-    rows[0, 0, 3] += 1.0
+    rows[0, 0, CAMERA_START + 2] += 1.0
     assert not torch.equal(renderer.images(rows)[0], kept)
     assert torch.equal(first, kept)
 
