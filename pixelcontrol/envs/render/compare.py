@@ -118,8 +118,8 @@ def compare(task: Task, states: int = 200, image_size: tuple[int, int] = (84, 84
     warp = renderer.images(rows).numpy()
     seconds = time.process_time() - start
     # several cameras lie behind one another along the channels
-    pictures = [drawn.reshape(-1, 3, *image_size).transpose(0, 2, 3, 1) for drawn in (opengl, warp)]
-    return Comparison(*pictures, seconds / len(pictures[0]))
+    by_opengl, by_warp = (drawn.reshape(-1, 3, *image_size).transpose(0, 2, 3, 1) for drawn in (opengl, warp))
+    return Comparison(by_opengl, by_warp, seconds / len(by_warp))
 
 
 def _model(task: Task, image_size: tuple[int, int]) -> tuple[Any, Cameras]:
