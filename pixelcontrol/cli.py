@@ -390,7 +390,11 @@ def compare_renderers(arguments: list[str]) -> int:
         description="Draw random states of each task with both renderers; print how far they are apart as a "
         "table, and write TASK.png: three states as OpenGL, warp, and their difference times 4.",
     )
-    parser.add_argument("tasks", nargs="+", help="dm_control's tasks by name, or easy, medium, hard, all")
+    parser.add_argument(
+        "tasks",
+        nargs="+",
+        help="dm_control's tasks by name, easy, medium, hard, all, or own models as module:function",
+    )
     parser.add_argument("--states", type=at_least(1), default=200, help="how many of each task")
     parser.add_argument("--image-size", type=at_least(8), default=84, help="height and width, pixels")
     parser.add_argument("--out", type=Path, default=Path("renderers"), help="folder for the pictures")
@@ -399,11 +403,11 @@ def compare_renderers(arguments: list[str]) -> int:
     from pixelcontrol.envs.tasks import find_task
     from pixelcontrol.experiments.sweep import parse_tasks
 
-    names = parse_tasks(given.tasks)
-    print(TABLE_HEAD)
-    for name in names:
+    for place, name in enumerate(parse_tasks(given.tasks)):
         found = compare(find_task(name), given.states, (given.image_size, given.image_size))
-        found.save(given.out / f"{name}.png")
+        if place == 0:  # the first name was one
+            print(TABLE_HEAD)
+        found.save(given.out / f"{name}.png".replace(":", "."))
         print(f"| {name} | {found.table_row()} |", flush=True)
     return 0
 

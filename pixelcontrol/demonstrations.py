@@ -158,6 +158,12 @@ def _read(file: Path, content: bytes, env: VectorEnv) -> Mapping[str, np.ndarray
         if name not in episode:
             raise ValueError(f"{file} has no array {name!r}; it must hold {', '.join(wanted)}")
         array = episode[name]
+        if name == "image" and array.shape[:-2] == shape[:-2] and array.shape != shape:
+            size = ",".join(map(str, array.shape[-2:]))
+            raise ValueError(
+                f"{file}: its images have {size} pixels (height, width), and this run's {env.image_shape[1]},"
+                f"{env.image_shape[2]}: use --image-size {size}, or record anew"
+            )
         if (array.dtype, array.shape) != (dtype, shape):
             raise ValueError(
                 f"{file}: {name} is {array.dtype} {array.shape}, but must be {np.dtype(dtype)} {shape}: an "

@@ -15,6 +15,10 @@ class RunError(Exception):
     """A run cannot go on; the message says why and what to do."""
 
 
+class WorldMistake(ValueError):
+    """A world gave what it must not, and so would again; says what it gave, what it must be, and what to do."""
+
+
 class Interrupted(Exception):
     """Work was asked to stop by a signal.
 

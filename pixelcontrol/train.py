@@ -67,6 +67,8 @@ from pixelcontrol.types import Agent, Replay, TimeStep
 METRICS_EVERY_FRAMES = 1_000
 # Beside --save-every-frames, for machines that take hours for so many.
 SAVE_EVERY_SECONDS = 1_800.0
+# Where worlds do not repeat: the time of a real robot, and of who stands beside it, is dear.
+SAVE_ROBOT_EVERY_SECONDS = 180.0
 
 
 class OutOfMemory(RunError):
@@ -247,6 +249,7 @@ class Run:
         total = loop.frames // loop.action_repeat
         if self.memory.observation is None:
             self._take(self.env.reset())
+        save_every = SAVE_EVERY_SECONDS if self.env.spec.repeats else SAVE_ROBOT_EVERY_SECONDS
         started, saved_seconds = time.monotonic() - counters.seconds, counters.seconds
         self.progress.measure_from(self.frame)
         while counters.agent_step < total:
@@ -276,7 +279,7 @@ class Run:
                     self.journal.metrics(self._position(), self._metrics_now())
             counters.seconds = time.monotonic() - started
             self.progress.frame(self.frame)
-            if self.frame >= counters.next_save or counters.seconds >= saved_seconds + SAVE_EVERY_SECONDS:
+            if self.frame >= counters.next_save or counters.seconds >= saved_seconds + save_every:
                 counters.next_save, saved_seconds = self.frame + loop.save_every_frames, counters.seconds
                 self.save(wait=False)
             self.heed_signal()

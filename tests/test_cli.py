@@ -70,7 +70,12 @@ def test_help_of_train_gives_default_and_source(capsys: pytest.CaptureFixture[st
         ("train --resume nowhere --seed 1", "not allowed with argument"),  # 1 is the default, too
         ("train toy_reach --agent sac --log-std-min 3", "must be below --log-std-max"),
         ("train no_such_module:make_world", "is it on PYTHONPATH?"),
-        ("train ./my_robot:make_world", "'./my_robot' is no module's name"),
+        (
+            "train ./my_robot:make_world",
+            "'./my_robot' is no module's name; write my_robot:make_world, and run",
+        ),
+        ("train my_robot.py:make_world", "write my_robot:make_world, and run where my_robot.py lies"),
+        ("compare-renderers toy_reach", "toy_reach: only dm_control's tasks and an own model in a DmcWorld"),
         ("train toy_reach --frames inf", "--frames"),
         ("train toy_reach --seed-frames 2", "fewer than 4 images (--n-step and one)"),
         ("train toy_reach --learning-rate inf", "--learning-rate is inf, but must be finite"),
@@ -111,6 +116,16 @@ def test_a_mistake_is_answered_in_one_line_and_creates_nothing(
     assert words in said
     assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["my_robot", "my_robot.py"])
+def test_a_file_that_lies_there_is_known(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my_robot.py").touch()
+    assert main(["train", name]) == 2
+    assert "is written my_robot:FUNCTION, such as my_robot:make_world\n" in capsys.readouterr().err
 
 
 def test_a_finished_run_can_be_evaluated_and_filmed(
@@ -264,6 +279,18 @@ def test_renderers_are_compared_in_a_table_and_pictures(
         assert row.startswith(f"| {name} | ")
         assert row.count("|") == head.count("|") == rule.count("|")
         assert (tmp_path / f"{name}.png").exists()
+
+
+def test_an_own_model_is_compared_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent / "envs")
+    size = ["--states", "1", "--image-size", "16", "--out", str(tmp_path)]
+    assert main(["compare-renderers", "my_robot:make_dm_control_world", *size]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("| my_robot:make_dm_control_world | ")
+    assert (tmp_path / "my_robot.make_dm_control_world.png").exists()
+    assert main(["compare-renderers", "my_robot:make_judging_world", *size]) == 2
+    assert capsys.readouterr().out == ""
 
 
 def test_a_reader_who_has_seen_enough_is_no_error() -> None:

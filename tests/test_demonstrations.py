@@ -186,6 +186,10 @@ def spoilt(name: str, **changes: Any) -> dict[str, np.ndarray]:
         ),
         (spoilt("", image=lambda a: a.transpose(0, 2, 3, 1)), r"image is uint8 \(4, 16, 16, 3\)"),
         (spoilt("", image=lambda a: a / 255), "image is float64"),
+        (
+            spoilt("", image=lambda a: a[..., :12]),
+            r"images have 16,12 pixels .*, and this run's 16,16: use --image-size 16,12, or record anew",
+        ),
         (spoilt("", image=lambda a: a[0, 0, 0, 0]), r"image is uint8 \(\), but must be uint8 \(4,"),
         (spoilt("", reward=lambda a: a[0]), r"image is uint8 \(4, 3, 16, 16\), but must be uint8 \(2, 3"),
         (spoilt("", action=lambda a: a[:, :1]), r"action is float32 \(3, 1\), but must be float32 \(3, 2\)"),

@@ -378,7 +378,7 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on(tmp_path: Path) -> None
     run.signal(signal.SIGCONT)
     assert run.ended() == 0, run.printed()
     # one in training and one at the next evaluation
-    assert run.printed().count("died with exit code -9") == 2
+    assert run.printed().count("died of SIGKILL (Killed)") == 2
     episodes = [int(row["episode"]) for row in rows(run_dir / "train.csv")]
     assert episodes == list(range(1, 11))  # of 12: those that it broke off in both worlds are not among them
     assert [row["frame"] for row in rows(run_dir / "eval.csv")] == ["0", "400", "600"]

@@ -17,7 +17,8 @@ import numpy as np
 
 from pixelcontrol.envs.render import gl
 from pixelcontrol.envs.tasks import Cameras, Task, channel_count
-from pixelcontrol.envs.user import in_words, sizes_of, write_numbers
+from pixelcontrol.envs.user import in_words, number, sizes_of, write_numbers
+from pixelcontrol.errors import WorldMistake
 
 if TYPE_CHECKING:
     from pixelcontrol.envs.render.opengl import OpenGLRenderer
@@ -130,7 +131,7 @@ class DmcWorld:
 
         Raises:
             ValueError: the environment's actions have no bounds to rescale [-1, 1] to, or there is no such
-                entry, or no entry at all.
+                entry, or no entry at all, or `success` cannot be asked.
         """
         bounds = environment.action_spec()
         largest = np.maximum(np.abs(bounds.minimum), np.abs(bounds.maximum))
@@ -159,11 +160,14 @@ class DmcWorld:
         self._minimum = np.broadcast_to(bounds.minimum, bounds.shape).astype(np.float64)
         self._half_range = (bounds.maximum - self._minimum) / 2.0
         self._opengl: OpenGLRenderer | None = None
+        if renderer == "warp" or success:
+            seed_episodes(environment, 0)  # what is read once must be the same in all processes
+            environment.reset()
+        if success:
+            self._is_achieved_now()  # a mistake in it is told before anything is trained
         if renderer == "warp":
             from pixelcontrol.envs.render.scene import Scene
 
-            seed_episodes(environment, 0)  # what is read once must be the same in all processes
-            environment.reset()
             self.scene: Scene | None = Scene(environment.physics, camera, depth)
         else:
             self.scene = None
@@ -201,7 +205,11 @@ class DmcWorld:
         self.success = False
 
     def step(self, action: np.ndarray) -> tuple[float, float, bool]:
-        """See `pixelcontrol.types.World`."""
+        """See `pixelcontrol.types.World`.
+
+        Raises:
+            WorldMistake: a reward or discount is no number, or `success` cannot be asked.
+        """
         # As dm_control's action_scale wrapper computes it, in float64.
         control = self._minimum + self._half_range * (action.astype(np.float64) + 1.0)
         reward, discount = 0.0, 1.0
@@ -209,13 +217,21 @@ class DmcWorld:
             time_step = self._environment.step(control.copy())  # a task may change it in place
             self._observation = time_step.observation
             if self._is_achieved is not None:
-                self.success |= bool(self._is_achieved(self._environment.physics))
-            reward += discount * time_step.reward
-            discount *= time_step.discount
+                self.success |= self._is_achieved_now()
+            reward += discount * number("reward", time_step.reward)
+            discount *= number("discount", time_step.discount)
             self._frame += 1
             if time_step.last() or self._frame == self._episode_frames:
                 return reward, discount, True
         return reward, discount, False
+
+    def _is_achieved_now(self) -> bool:
+        assert self._is_achieved is not None
+        try:
+            return bool(self._is_achieved(self._environment.physics))
+        except Exception as error:  # a user's function may raise anything
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            raise WorldMistake(f"`success` was asked of the physics, and raised {words}") from error
 
     def observe(self, out: np.ndarray) -> None:
         """See `pixelcontrol.types.World`."""

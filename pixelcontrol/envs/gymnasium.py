@@ -19,7 +19,7 @@ real robot, says `repeats=False`: a resumed run then drops its last episode.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +27,18 @@ import gymnasium
 import numpy as np
 from PIL import Image
 
-from pixelcontrol.envs.user import in_words, sizes_of, write_numbers
+from pixelcontrol.envs.user import in_brief, in_words, number, part_of, sizes_of, write_numbers
+from pixelcontrol.errors import WorldMistake
 
 if TYPE_CHECKING:
     from pixelcontrol.types import WorldSpec
 
 _WHOLE = "observation"  # the name of an observation that is no Dict
 _PICTURE = "a uint8 Box (height, width, 3) or (3, height, width)"
+_RETURNS = {
+    "reset": ("observation", "info"),
+    "step": ("observation", "reward", "terminated (a true end)", "truncated (a time limit)", "info"),
+}
 
 
 class GymnasiumWorld:
@@ -95,6 +100,7 @@ class GymnasiumWorld:
                 raise ValueError(
                     f"images has {name!r}, which must be {_PICTURE} in a Dict of observations; they are {seen}"
                 )
+        self._is_dict = bool(parts)
         self._observes_images = _is_picture(seen)
         if self._images:
             self._pictures = [repr(name) for name in self._images]
@@ -144,29 +150,37 @@ class GymnasiumWorld:
         )
 
     def reset(self, seed: int) -> None:
-        """See `pixelcontrol.types.World`."""
-        self._observation, _ = self._env.reset(seed=seed)
+        """See `pixelcontrol.types.World`.
+
+        Raises:
+            WorldMistake: the environment returned something else than an observation and its info.
+        """
+        self._observation, _ = _returned("reset", self._env.reset(seed=seed))
         self._told = self.success = False
 
     def step(self, action: np.ndarray) -> tuple[float, float, bool]:
         """See `pixelcontrol.types.World`.
 
         Raises:
-            ValueError: no `info` of an episode said whether the task was achieved, or one said no truth value.
+            WorldMistake: the environment did not return five values, or no number as a reward; or no `info` of an
+                episode said whether the task was achieved, or one said no truth value.
         """
         control = self._low + self._half_range * (action.astype(np.float64) + 1.0)
         control = np.clip(control, self._low, self._high).astype(self._dtype)  # rounding may go beyond
         total = 0.0
         for _ in range(self._action_repeat):
             # a copy: some change it in place
-            self._observation, reward, terminated, truncated, info = self._env.step(control.copy())
-            total += float(reward)
+            returned = _returned("step", self._env.step(control.copy()))
+            self._observation, reward, terminated, truncated, info = returned
+            total += number("reward", reward)
             if self._success is not None and self._success in info:
                 self._told = True
                 self.success |= _truth(self._success, info[self._success])
             if terminated or truncated:
                 if self._success is not None and not self._told:
-                    raise ValueError(f"success is {self._success!r}, but info has only {sorted(info)}")
+                    raise WorldMistake(
+                        f"success is {self._success!r}, but info has only {list(info)}; name one of these"
+                    )
                 return total, 0.0 if terminated else 1.0, True
         return total, 1.0, False
 
@@ -174,21 +188,23 @@ class GymnasiumWorld:
         """See `pixelcontrol.types.World`.
 
         Raises:
-            ValueError: a picture is not uint8 with 3 channels.
+            WorldMistake: a picture is not there, or is not uint8 with 3 channels.
         """
         if self._images:
-            pictures = [self._observation[name] for name in self._images]
+            pictures = [part_of(self._observation, name) for name in self._images]
         else:
             pictures = [self._observation if self._observes_images else self._env.render()]
-        for place, picture in zip(out.reshape(-1, 3, *self._image_size), pictures, strict=True):
-            place[:] = self._fitted(np.asarray(picture))
+        places = out.reshape(-1, 3, *self._image_size)
+        for place, name, picture in zip(places, self._pictures, pictures, strict=True):
+            place[:] = self._fitted(name, picture)
 
-    def _fitted(self, picture: np.ndarray) -> np.ndarray:
+    def _fitted(self, name: str, shown: Any) -> np.ndarray:
         """Return a picture in the agent's size, colours first."""
+        picture = np.asarray(shown)
         if picture.dtype != np.uint8 or picture.ndim != 3 or 3 not in (picture.shape[0], picture.shape[2]):
-            raise ValueError(
-                f"pictures must be uint8 (height, width, 3) or (3, height, width), "
-                f"got {picture.dtype} {picture.shape}"
+            raise WorldMistake(
+                f"the picture of {name} is {in_brief(shown)}, but must be uint8 (height, width, 3) or (3, height, "
+                "width), at reset and at every step; a gymnasium.Wrapper can convert it"
             )
         if picture.shape[2] != 3:
             picture = picture.transpose(1, 2, 0)
@@ -208,20 +224,31 @@ class GymnasiumWorld:
         """See `pixelcontrol.types.DisclosingWorld`."""
         write_numbers(self._boxes(), self._privileged_sizes, out)
 
-    def _boxes(self) -> Mapping[str, Any]:
-        seen = self._observation
-        return seen if isinstance(seen, Mapping) else {_WHOLE: seen}
+    def _boxes(self) -> Any:
+        return self._observation if self._is_dict else {_WHOLE: self._observation}
 
     def close(self) -> None:
         """See `pixelcontrol.types.World`."""
         self._env.close()
 
 
+def _returned(method: str, values: Any) -> Any:
+    """Return what an environment's method did, once it is as many values as Gymnasium's return."""
+    names = _RETURNS[method]
+    several = isinstance(values, tuple | list)
+    if not several or len(values) != len(names):
+        raise WorldMistake(
+            f"`{method}` returned {f'{len(values)} values' if several else in_brief(values)}, but must return "
+            f"{len(names)}, as Gymnasium's does and older Gym's did not: {', '.join(names)}"
+        )
+    return values
+
+
 def _truth(key: str, told: Any) -> bool:
     """Return what `info` says under `key`: True, False or a number, perhaps as an array of one."""
     value = np.asarray(told)
     if value.size != 1 or value.dtype.kind not in "biuf" or not np.isfinite(value).all():
-        raise ValueError(f"success is {key!r}, but info has no truth value there: {told!r}")
+        raise WorldMistake(f"success is {key!r}, but info has no truth value there: {in_brief(told)}")
     return bool(value.item())
 
 

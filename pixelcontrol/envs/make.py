@@ -68,7 +68,7 @@ def make_env(
     if not isinstance(world, World) or not isinstance(world.spec, WorldSpec):
         raise ValueError(
             f"{task.name} returned {type(world).__name__}, but must return a World; wrap a Gymnasium environment "
-            "in pixelcontrol.envs.gymnasium.GymnasiumWorld"
+            "in pixelcontrol.envs.gymnasium.GymnasiumWorld, one of dm_control in pixelcontrol.envs.dmc.DmcWorld"
         )
     try:
         spec = world.spec if privileged else replace(world.spec, privileged_dim=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 Difficulty = Literal["easy", "medium", "hard"]
@@ -214,6 +215,12 @@ def find_task(name: str) -> Task:
     module, colon, factory = name.partition(":")
     if colon and module and factory:
         return Task(name=name, source="factory", domain=module, task=factory, episode_frames=None)
+    module = name.removesuffix(".py")
+    if module.isidentifier() and Path(f"{module}.py").is_file():
+        raise ValueError(
+            f"unknown task {name!r}; a function of {module}.py that builds a world is written {module}:FUNCTION, "
+            f"such as {module}:make_world"
+        )
     nearest = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.0)[0]
     raise ValueError(
         f"unknown task {name!r}; the nearest name is {nearest!r}. `pixelcontrol tasks` lists all; "

@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import reprlib
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
+
+from pixelcontrol.errors import WorldMistake
 
 
 def find_own(what: str, name: str, example: str) -> Any:
@@ -24,7 +28,9 @@ def find_own(what: str, name: str, example: str) -> Any:
         ValueError: there is no such module.
     """
     module_name, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in module_name.split(".")):
+    if not all(part.isidentifier() for part in module_name.split(".")) or module_name.endswith(".py"):
+        stem = PurePath(module_name).stem
+        example = f"{stem}:{attribute}" if stem.isidentifier() else example
         raise ValueError(
             f"{what} {name!r}: {module_name!r} is no module's name; write {example}, and run where "
             f"{example.partition(':')[0]}.py lies, or put that folder on PYTHONPATH"
@@ -94,7 +100,44 @@ def sizes_of(
     return {name: sizes[name] for name in names}, {name: sizes[name] for name in disclosed}
 
 
-def write_numbers(observation: Mapping[str, Any], sizes: Mapping[str, int], out: np.ndarray) -> None:
+def in_brief(value: Any) -> str:
+    """Say in one line what somebody gave."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    return " ".join(reprlib.repr(value).split())
+
+
+def number(what: str, value: Any) -> float:
+    """Return a number that a world gave, perhaps as an array of one.
+
+    Raises:
+        WorldMistake: it is none.
+    """
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        raise WorldMistake(f"{what} is {in_brief(value)}, but must be one number")
+    return float(array.item())
+
+
+def part_of(observation: Any, name: str) -> Any:
+    """Return a part of a world's observation.
+
+    Raises:
+        WorldMistake: there is none of this name.
+    """
+    if not isinstance(observation, Mapping):
+        raise WorldMistake(
+            f"the observation is {in_brief(observation)}, but must be a dictionary that has {name!r}"
+        )
+    if name not in observation:
+        raise WorldMistake(
+            f"the observation has no {name!r}, only {', '.join(map(repr, observation))}, but must have all that "
+            "its space or spec names, at reset and at every step"
+        )
+    return observation[name]
+
+
+def write_numbers(observation: Any, sizes: Mapping[str, int], out: np.ndarray) -> None:
     """Write the numbers of an observation's parts one after another.
 
     Args:
@@ -103,16 +146,17 @@ def write_numbers(observation: Mapping[str, Any], sizes: Mapping[str, int], out:
         out: float32 (sum of the sizes,).
 
     Raises:
-        ValueError: a part has another number of them.
+        WorldMistake: a part is not there, or has another number of them.
     """
     start = 0
     for name, size in sizes.items():
-        numbers = np.ravel(observation[name])
-        if len(numbers) != size:
-            raise ValueError(
-                f"observation {name!r} has {len(numbers)} numbers, but its space or spec says {size}"
+        part = np.asarray(part_of(observation, name))
+        if part.size != size or part.dtype.kind not in "biuf":
+            given = in_brief(part) if part.dtype.kind in "biuf" else in_brief(observation[name])
+            raise WorldMistake(
+                f"observation {name!r} is {given}, but must be {size} numbers, as its space or spec says"
             )
-        out[start : start + size] = numbers
+        out[start : start + size] = part.ravel()
         start += size
 
 

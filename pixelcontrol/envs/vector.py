@@ -8,10 +8,10 @@ lives through.
 Unusual: a mid-episode state is the actions so far. Worlds repeat an episode exactly, so no simulator need be able
 to save itself; but to continue a very long episode takes as long as to simulate it.
 
-A worker that dies, hangs or raises is replaced, and its worlds begin new episodes; but what raises before there
-was one agent step would do so again, and ends the run. The loop sees a replacement as a row that is `first` though
-the row before was not `last`: the episode before is cut off, which is neither a true end nor a time limit, and no
-transition may lead across.
+A worker that dies, hangs or raises is replaced, and its worlds begin new episodes; but what would happen again
+ends the run: a `WorldMistake`, what is raised before there was one agent step, and a fault after a few others. The
+loop sees a replacement as a row that is `first` though the row before was not `last`: the episode before is cut
+off, which is neither a true end nor a time limit, and no transition may lead across.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import itertools
 import logging
 import math
 import multiprocessing
+import signal
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -37,7 +39,9 @@ from torch import Tensor
 from pixelcontrol.envs.worker import (
     BEGIN,
     HOLD,
+    MISTAKEN,
     OBSERVED,
+    RAISED,
     READY,
     STEP,
     UNOBSERVED,
@@ -46,7 +50,7 @@ from pixelcontrol.envs.worker import (
     row_type,
     serve,
 )
-from pixelcontrol.errors import RunError
+from pixelcontrol.errors import RunError, WorldMistake
 from pixelcontrol.types import Renderer, TimeStep, World, WorldSpec
 
 _log = logging.getLogger(__name__)
@@ -70,11 +74,11 @@ REAL_TIMEOUT = 60.0
 TICK_SECONDS = 1.0
 """How often a wait for a worker looks whether it has become a hurry."""
 
-RAISED = "raised"
-"""How a fault begins, in words, that is an exception of a world's own."""
+QUIET_SECONDS = 30.0
+"""After so long a wait for a worker it is said, once, what is waited for."""
 
-MAX_FAULTS = 3
-"""Faults of one worker, with no episode finished in between, that are mended; the next one ends the run."""
+MAX_FAULTS, FAULT_STEPS = 3, 1_000
+"""Faults of one worker, within so many agent steps of each world, that are mended; the next one ends the run."""
 
 
 class WorkerError(RunError):
@@ -141,7 +145,7 @@ class VectorEnv:
             renderer: draws the payloads.
             num_worlds: N.
             num_workers: processes that share the worlds evenly; 0 steps them in this process, where what a
-                world raises is not mended but comes out as it is.
+                world raises is not mended but comes out as it is, unless it is a `WorldMistake`.
             seed: of the run, >= 0.
             stream: different streams of one seed give different episodes: training and evaluation.
 
@@ -177,14 +181,16 @@ class VectorEnv:
         bounds = np.linspace(0, num_worlds, num_workers + 1, dtype=int) if num_workers else [0, num_worlds]
         self._shares = [range(a, b) for a, b in itertools.pairwise(bounds)]
         self._hosts: list[_Worker | _Here] = []
-        self._faults_in_a_row = [0] * len(self._shares)
+        self._steps = 0
+        self._faulty_steps: list[deque[int]] = [deque(maxlen=MAX_FAULTS) for _ in self._shares]
+        self._last_fault = ""
         try:
             self._hosts += [self._host(share, in_process=num_workers == 0) for share in self._shares]
             for host, share in zip(self._hosts, self._shares, strict=True):
                 if (fault := host.answer(START_TIMEOUT)) is not None:
                     if fault == "died with exit code 1":
                         fault += "; workers import the script: it needs `if __name__ == '__main__':`"
-                    raise WorkerError(f"worlds {share.start} to {share.stop - 1} could not be built: {fault}")
+                    raise WorkerError(f"{_names(share)} could not be built: {fault}")
         except BaseException:
             self.close()
             raise
@@ -212,6 +218,7 @@ class VectorEnv:
         if bad.any():
             i = int(np.flatnonzero(bad)[0])
             raise ValueError(f"action must be within [-1, 1], got {action[i]} for {self._where(i)}")
+        self._steps += 1
         action = action.copy()  # The caller may write into it again; what is kept are views of the copy.
         self._rows.action[:] = action
         self._rows.command[:] = STEP
@@ -226,16 +233,14 @@ class VectorEnv:
         """Wait for the step begun by `send` and draw its images.
 
         Raises:
-            WorkerError: a worker failed again and again, or a world gave a reward, discount, payload,
-                proprioception or privileged number that is not finite, or a discount that is none.
+            WorkerError: a worker failed again and again, or a world is mistaken, or gave a reward, discount,
+                payload, proprioception or privileged number that is not finite, or a discount that is none.
         """
         if not self._awaited:
             raise RuntimeError("call send() before receive()")
         for k, host in enumerate(self._hosts):
             if (fault := host.answer(self._patience)) is not None:
                 self._mend(k, fault)
-            if self._rows.last[self._shares[k]].any():
-                self._faults_in_a_row[k] = 0
         rows = self._rows
         for name in ("reward", "discount", "payload", "proprio", "privileged"):
             self._refuse_non_finite(name, getattr(rows, name))
@@ -385,23 +390,29 @@ class VectorEnv:
 
     def _mend(self, k: int, fault: str | None) -> None:
         """Replace worker k until all of its worlds stand at the first row of a new episode."""
-        share = self._shares[k]
+        share, faulty_steps = self._shares[k], self._faulty_steps[k]
         while fault is not None:
             busy = [i for i in share if self._rows.busy[i]]
-            where = " and ".join(self._where(i) for i in busy) or f"worlds {share.start} to {share.stop - 1}"
+            where = " and ".join(self._where(i) for i in busy) or _names(share)
             if self._hurried:
                 raise WorkerError(f"worker {k} failed as the run was to stop, at {where}: {fault}")
             if not self._stepped and fault.startswith(RAISED):
                 raise WorkerError(
                     f"a mistake of the world, which could not make one agent step: {where} {fault}"
                 )
-            if self._faults_in_a_row[k] == MAX_FAULTS:
+            if fault.startswith(MISTAKEN):
+                raise WorkerError(f"{where} {fault}")
+            if len(faulty_steps) == MAX_FAULTS and self._steps < faulty_steps[0] + FAULT_STEPS:
                 raise WorkerError(
-                    f"worker {k} failed {MAX_FAULTS + 1} times, the last time at {where}: {fault}"
+                    f"worker {k} failed {MAX_FAULTS + 1} times within {FAULT_STEPS:,} agent steps of each world, "
+                    f"the last time at {where}: {fault}"
                 )
-            _log.warning("worker %d is replaced and its episodes discarded; at %s it %s", k, where, fault)
+            lines = fault.splitlines()
+            words = " ".join(dict.fromkeys((lines[0], lines[-1]))) if fault == self._last_fault else fault
+            _log.warning("worker %d is replaced and its episodes discarded; at %s it %s", k, where, words)
+            self._last_fault = fault
             self.faults += 1
-            self._faults_in_a_row[k] += 1
+            faulty_steps.append(self._steps)
             self._hosts[k].dismiss()
             self._hosts[k].end()
             self._rows.busy[share] = False
@@ -449,7 +460,7 @@ class _Worker:
         self._process = _spawn.Process(
             target=serve,
             args=(child, make_world, share, block, row),
-            name=f"worlds-{share.start}",
+            name=_names(share),
             daemon=True,
         )
         self._process.start()
@@ -481,6 +492,7 @@ class _Worker:
         """
         now = time.monotonic()
         late = max(self._ordered + timeout, now + TICK_SECONDS)
+        told = False
         while not self._connection.poll(min(TICK_SECONDS, max(0.0, late - now))):
             before, now = now, time.monotonic()
             # Where a tick took far longer, all of us were stopped, by Ctrl-Z or a frozen container.
@@ -490,12 +502,21 @@ class _Worker:
             late = min(late, max(self._ordered, self._hurried) + self._hurried_timeout)
             if now >= late:
                 return f"did not answer within {late - self._ordered:.3g} s"
+            if not told and (waited := now - self._ordered) >= QUIET_SECONDS:
+                told = True
+                limit = f"{late - self._ordered:.0f} s" if math.isfinite(late) else "as long as it likes"
+                _log.warning(
+                    "still waiting for %s, for %.0f s now; it may take %s", self._process.name, waited, limit
+                )
         try:
             answer = self._connection.recv_bytes()
         except (EOFError, ConnectionResetError):
             self._process.join()
-            return f"died with exit code {self._process.exitcode}"
-        return None if answer == READY else f"{RAISED}\n{answer.decode()}"
+            code = self._process.exitcode
+            if code is not None and code < 0:
+                return f"died of {signal.Signals(-code).name} ({signal.strsignal(-code)})"
+            return f"died with exit code {code}"
+        return None if answer == READY else answer.decode()
 
     def dismiss(self) -> None:
         """Let an idle worker close its worlds and end."""
@@ -504,6 +525,10 @@ class _Worker:
     def end(self) -> None:
         """Wait for the end of a dismissed worker; kill it if it does not come."""
         self._finalize()
+
+
+def _names(share: range) -> str:
+    return f"world {share.start}" if len(share) == 1 else f"worlds {share.start} to {share.stop - 1}"
 
 
 def _end(connection: Connection, process: BaseProcess, timeout: float) -> None:
@@ -529,9 +554,12 @@ class _Here:
     def hurry(self) -> None:
         pass
 
-    def answer(self, timeout: float) -> None:
+    def answer(self, timeout: float) -> str | None:
         if self._order is not None:
-            advance(self._worlds, self._rows, observed=self._order == OBSERVED)
+            try:
+                advance(self._worlds, self._rows, observed=self._order == OBSERVED)
+            except WorldMistake as mistake:
+                return f"{MISTAKEN} {mistake}"
         return None
 
     def dismiss(self) -> None:

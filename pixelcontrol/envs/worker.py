@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from pixelcontrol.errors import STOP_SIGNALS
+from pixelcontrol.envs.user import in_brief
+from pixelcontrol.errors import STOP_SIGNALS, WorldMistake
 
 if TYPE_CHECKING:
     from pixelcontrol.types import DisclosingWorld, JudgingWorld, SensingWorld, World, WorldSpec
@@ -32,6 +33,9 @@ OBSERVED, UNOBSERVED = b"o", b"u"
 
 READY = b"r"
 """A worker's answer, once its worlds stand and after every order."""
+
+RAISED, MISTAKEN = "raised", "is not as it must be:"
+"""How a fault begins, in words, that is an exception of a world's own, or a `WorldMistake`, which is final."""
 
 # What the worker's end of the pipe raises once the parent's is closed. A world may raise these too, and means
 # another connection, so that nothing of a world's may stand where they are caught.
@@ -65,7 +69,11 @@ def columns(block: Any, row: np.dtype[np.void]) -> SimpleNamespace:
 
 
 def advance(worlds: Mapping[int, World], rows: SimpleNamespace, observed: bool) -> None:
-    """Carry out the command of each of `worlds` (world index -> world) in its row."""
+    """Carry out the command of each of `worlds` (world index -> world) in its row.
+
+    Raises:
+        WorldMistake: one returned from its step what it must not.
+    """
     for i, world in worlds.items():
         if rows.command[i] == HOLD:
             continue
@@ -74,7 +82,13 @@ def advance(worlds: Mapping[int, World], rows: SimpleNamespace, observed: bool) 
             world.reset(int(rows.seed[i]))
             rows.reward[i], rows.discount[i], rows.last[i] = 0.0, 1.0, False
         else:
-            rows.reward[i], rows.discount[i], rows.last[i] = world.step(rows.action[i].copy())
+            returned = world.step(rows.action[i].copy())
+            try:
+                rows.reward[i], rows.discount[i], rows.last[i] = returned
+            except (TypeError, ValueError) as error:
+                raise WorldMistake(
+                    f"`step` returned {in_brief(returned)}, but must return a reward, a discount and a truth value"
+                ) from error
         if observed:
             world.observe(rows.payload[i])
             if rows.proprio.shape[1]:
@@ -95,7 +109,7 @@ def serve(
 ) -> None:
     """Build the worlds of `indices`, then obey orders until the parent closes its end or is gone.
 
-    What a world raises is answered with its traceback, as text, and ends the worker.
+    What a world raises is answered as text, with its traceback unless it is a `WorldMistake`, and ends the worker.
     """
     # Terminals and schedulers signal the whole group; the parent decides, and its end is ours.
     for number in STOP_SIGNALS:
@@ -108,9 +122,11 @@ def serve(
             worlds[i] = make_world()
         while (order := _next_order(connection)) is not None:
             advance(worlds, rows, observed=order == OBSERVED)
-    except Exception:  # noqa: BLE001  Whatever it is, the parent reports it.
+    except Exception as error:  # noqa: BLE001  Whatever it is, the parent reports it.
+        mistaken = isinstance(error, WorldMistake)
+        fault = f"{MISTAKEN} {error}" if mistaken else f"{RAISED}\n{traceback.format_exc().rstrip()}"
         with suppress(*_CLOSED):
-            connection.send_bytes(traceback.format_exc().encode())
+            connection.send_bytes(fault.encode())
     finally:
         for world in worlds.values():
             world.close()

@@ -86,5 +86,9 @@ def make_dm_control_world(image_size, action_repeat, renderer="warp"):
     return DmcWorld(environment, 0, renderer, image_size, action_repeat)
 
 
+def make_dm_control_environment(image_size, action_repeat):
+    return make_dm_control_world(image_size, action_repeat)._environment
+
+
 def make_opengl_world(image_size, action_repeat):
     return make_dm_control_world(image_size, action_repeat, renderer="opengl")

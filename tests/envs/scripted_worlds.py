@@ -17,6 +17,7 @@ END, RAISE, DIE, HANG, NAN_REWARD, NAN_PAYLOAD, NAN_PROPRIO = 0.1, 0.2, 0.3, 0.4
 NAN_PRIVILEGED = 0.66
 DISCONNECT = 0.25
 DISCOUNT_OF_TWO = 0.68
+MISTAKE = 0.69
 
 
 class ScriptedWorld:
@@ -70,6 +71,8 @@ class ScriptedWorld:
                 self.told = True
             case 0.68:
                 return 1.0, 2.0, False
+            case 0.69:
+                return 1.0, None
         return 10.0 * self.count, 1.0, self.count == EPISODE_STEPS
 
     def observe(self, out):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import dm_env
 import numpy as np
 import pytest
 from dm_control import manipulation, suite
@@ -10,6 +11,7 @@ from dm_control.suite.wrappers import action_scale
 
 from pixelcontrol.envs.dmc import DmcWorld, load_environment, make_dmc_world
 from pixelcontrol.envs.tasks import PAPER_TASKS, find_task
+from pixelcontrol.errors import WorldMistake
 
 NAMES = [task.name for task in PAPER_TASKS]
 
@@ -287,6 +289,7 @@ def test_an_episode_is_a_success_once_its_physics_was():
     environment = load_environment(find_task("cup_catch"))
     ours = DmcWorld(environment, 0, "warp", (8, 8), action_repeat=2, success=at_the_third_frame)
     assert ours.spec.tells_success
+    asked.clear()  # it was tried out
     ours.reset(seed=3)
     told = [ours.success]
     for _ in range(3):
@@ -297,6 +300,21 @@ def test_an_episode_is_a_success_once_its_physics_was():
     ours.reset(seed=4)
     assert not ours.success
     assert not world("cup_catch").spec.tells_success
+
+
+def test_a_success_that_cannot_be_asked_is_refused_at_once():
+    environment = load_environment(find_task("cup_catch"))
+    with pytest.raises(WorldMistake, match=r"`success` was asked of the physics, and raised KeyError: .*box"):
+        DmcWorld(environment, 0, "opengl", (8, 8), 1, success=lambda physics: physics.named.data.xpos["box"])
+
+
+def test_a_reward_that_is_none_is_refused():
+    environment = Countdown()
+    ours = countdown(environment)
+    ours.reset(seed=0)
+    environment.step = lambda control: dm_env.transition(reward=None, observation=None)
+    with pytest.raises(WorldMistake, match="reward is None, but must be one number"):
+        ours.step(np.zeros(2, np.float32))
 
 
 def test_what_cannot_be_sensed_is_refused():

@@ -10,6 +10,7 @@ from my_robot import Slider
 from sensing import Blind
 
 from pixelcontrol.envs.gymnasium import GymnasiumWorld
+from pixelcontrol.errors import WorldMistake
 
 
 def observed(world):
@@ -113,7 +114,7 @@ def test_success_may_be_told_at_the_end_alone():
 @pytest.mark.parametrize(
     ("key", "told", "words"),
     [
-        ("is_success", {"near": True}, r"success is 'is_success', but info has only \['near'\]"),
+        ("is_success", {"near": True}, r"success is 'is_success', but info has only \['near'\]; name one"),
         (
             "near",
             {"near": {"task": False}},
@@ -127,7 +128,7 @@ def test_an_info_that_tells_no_success_is_refused(key, told, words):
     env.told = lambda: told
     world = GymnasiumWorld(env, (40, 30), action_repeat=10, success=key)
     world.reset(seed=0)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(WorldMistake, match=words):
         world.step(np.float32([-0.5]))
 
 
@@ -158,12 +159,19 @@ def test_environments_without_images_or_continuous_actions_are_refused():
 
 
 def test_pictures_of_another_kind_are_refused():
-    env = Slider("state", render_mode="rgb_array")
-    env.render = lambda: np.zeros((4, 4), np.uint8)
-    world = GymnasiumWorld(env)
-    world.reset(seed=0)
-    with pytest.raises(ValueError, match=r"got uint8 \(4, 4\)"):
-        observed(world)
+    for picture, words in (
+        (np.zeros((4, 4), np.uint8), r"uint8 \(4, 4\)"),
+        (np.full((4, 4, 3), np.nan), r"float64 \(4, 4, 3\)"),
+        (None, "None"),
+    ):
+        env = Slider("state", render_mode="rgb_array")
+        env.render = lambda picture=picture: picture
+        world = GymnasiumWorld(env)
+        world.reset(seed=0)
+        with pytest.raises(
+            WorldMistake, match=rf"of what render\(\) shows is {words}, but must be uint8 \(h"
+        ):
+            observed(world)
 
 
 def test_a_part_of_the_observations_is_sensed():
@@ -182,12 +190,61 @@ def test_a_part_of_the_observations_is_sensed():
 def test_what_senses_more_or_less_than_its_space_says_is_refused():
     world = GymnasiumWorld(Blind(), (16, 16), proprio="arm")
     world.reset(seed=0)
-    for numbers in (np.zeros(1), np.zeros(5)):
+    for numbers, words in (
+        (np.zeros(1), r"float64 \(1,\)"),
+        (np.zeros(5), r"float64 \(5,\)"),
+        (None, "None"),
+        ("abcd", "'abcd'"),
+    ):
         world._observation = {"arm": numbers}
         with pytest.raises(
-            ValueError, match=rf"observation 'arm' has {len(numbers)} numbers, but its space .* says 4"
+            WorldMistake, match=f"'arm' is {words}, but must be 4 numbers, as its space or spec"
         ):
             world.sense(np.zeros(4, np.float32))
+
+
+def test_an_observation_that_lacks_a_part_is_refused_by_name():
+    world = GymnasiumWorld(Cameras(), (10, 10), images="front", proprio="arm")
+    for look in (lambda: observed(world), lambda: world.sense(np.zeros(4, np.float32))):
+        world._observation = {"Front": 1, "ARM": 2}
+        with pytest.raises(
+            WorldMistake, match=r"has no '(front|arm)', only 'Front', 'ARM', but must have all"
+        ):
+            look()
+        world._observation = np.zeros(3)
+        words = r"observation is float64 \(3,\), but must be a dictionary that has '(front|arm)'"
+        with pytest.raises(WorldMistake, match=words):
+            look()
+
+
+@pytest.mark.parametrize(
+    ("method", "returned", "words"),
+    [
+        (
+            "step",
+            (None, 0.0, False, {}),
+            r"`step` returned 4 values, but must return 5, as Gymnasium's .*trunc",
+        ),
+        ("step", None, "`step` returned None, but must return 5"),
+        ("step", (None, None, False, False, {}), "reward is None, but must be one number"),
+        ("step", (None, np.zeros(2), False, False, {}), r"reward is float64 \(2,\), but must be one number"),
+        ("reset", {"arm": 1, "mode": 0}, "`reset` returned {.*}, but must return 2, .*: observation, info"),
+    ],
+)
+def test_what_is_not_returned_as_gymnasium_does_is_refused(method, returned, words):
+    env = Blind()
+    world = GymnasiumWorld(env, (16, 16))
+    world.reset(seed=0)
+    setattr(env, method, lambda *_, **__: returned)
+    with pytest.raises(WorldMistake, match=words):
+        world.step(np.zeros(1, np.float32)) if method == "step" else world.reset(seed=0)
+
+
+def test_a_reward_may_be_an_array_of_one():
+    env = Blind()
+    world = GymnasiumWorld(env, (16, 16))
+    env.step = lambda action: (None, np.float32([0.5]), False, False, {})
+    assert world.step(np.zeros(1, np.float32)) == (0.5, 1.0, False)
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,7 @@ def test_a_world_that_discloses_nothing_though_its_spec_promises_it_is_named():
             "my_robot:make_bare_environment",
             "returned Slider, but must return a World; wrap a Gymnasium",
         ),
+        ("my_robot:make_dm_control_environment", "returned Environment, .*, one of dm_control in .*DmcWorld"),
         (
             "my_robot:make_opengl_world",
             "draws with opengl, and --renderer is warp: give it an argument `renderer`, .* --renderer opengl",

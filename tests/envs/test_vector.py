@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,7 @@ from scripted_worlds import (
     DISCOUNT_OF_TWO,
     END,
     HANG,
+    MISTAKE,
     NAN_PAYLOAD,
     NAN_PRIVILEGED,
     NAN_PROPRIO,
@@ -461,7 +463,7 @@ def test_a_robot_has_the_time_to_park(repeats, tmp_path, monkeypatch):
     [
         (RAISE, "the world is out of joint"),
         (DISCONNECT, "ConnectionResetError: the robot hung up"),
-        (DIE, "died with exit code -9"),
+        (DIE, "died of SIGKILL (Killed)"),
         (HANG, "did not answer within 10 s"),
     ],
 )
@@ -500,13 +502,15 @@ def test_a_state_after_a_fault_continues_exactly():
         assert_same(step(env, control), step(other, control))
 
 
-def test_repeated_failure_ends_with_the_original_traceback():
+def test_repeated_failure_ends_with_the_original_traceback_and_is_told_in_full_once(caplog):
     env = scripted(num_workers=1)
     env.reset()
     step(env, 0.0)
     for fault in range(MAX_FAULTS):
         assert step(env, RAISE).first.all()
         assert env.faults == fault + 1
+    assert caplog.text.count("Traceback") == 1
+    assert "agent step 1) it raised ArithmeticError: the world is out of joint\n" in caplog.text
     with pytest.raises(WorkerError, match=r"(?s)failed 4 times.*world 0.*ArithmeticError: the world is out"):
         step(env, RAISE)
 
@@ -521,15 +525,52 @@ def test_what_a_world_raises_in_its_first_agent_step_is_final():
     assert env.faults == 0
 
 
-def test_an_episode_finished_in_between_forgives_failures():
+def test_failures_are_forgiven_after_many_steps_whatever_ends_in_between(monkeypatch):
+    monkeypatch.setattr(vector, "FAULT_STEPS", 3 * MAX_FAULTS)
     env = scripted(num_workers=1)
     env.reset()
-    step(env, 0.0)
     for _ in range(MAX_FAULTS + 2):
-        step(env, RAISE)
-        step(env, END)
-        step(env, 0.0)
+        for control in (END, 0.0, RAISE):
+            step(env, control)
     assert env.faults == MAX_FAULTS + 2
+    monkeypatch.setattr(vector, "FAULT_STEPS", 3 * MAX_FAULTS + 1)
+    step(env, END)
+    step(env, 0.0)
+    with pytest.raises(
+        WorkerError, match="failed 4 times within 10 agent steps of each world, the last time at w"
+    ):
+        step(env, RAISE)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_mistake_that_would_happen_again_is_told_in_one_line_and_mended_by_nobody(num_workers):
+    env = scripted(num_worlds=2, num_workers=num_workers)
+    env.reset()
+    step(env, 0.0, 0.0)
+    with pytest.raises(WorkerError) as told:
+        step(env, 0.0, MISTAKE)
+    assert str(told.value) == (
+        f"world 1 (episode 0 with seed {env._episode_seed(1)}, agent step 2) is not as it must be: `step` "
+        "returned (1.0, None), but must return a reward, a discount and a truth value"
+    )
+    assert env.faults == 0
+    assert len(env.state()["actions"][1]) == 1
+
+
+def test_a_long_wait_is_told_once(monkeypatch, caplog):
+    monkeypatch.setattr(vector, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(vector, "TICK_SECONDS", 0.1)
+    monkeypatch.setattr(vector, "REAL_TIMEOUT", 1.0)
+    env = scripted(num_workers=1, repeats=False)
+    env.reset()
+    caplog.clear()
+    monkeypatch.setattr(env._hosts[0], "_ordered", time.monotonic())
+    threading.Timer(1.0, env.hurry).start()
+    with pytest.raises(WorkerError, match="failed as the run was to stop"):
+        step(env, HANG)
+    assert [record.getMessage() for record in caplog.records] == [
+        "still waiting for world 0, for 0 s now; it may take as long as it likes"
+    ]
 
 
 def test_an_unbuildable_world_is_reported_with_its_traceback():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pixelcontrol.envs.render import gl
-from pixelcontrol.envs.tasks import Task
+from pixelcontrol.envs.tasks import Cameras, Task, channel_count
+from pixelcontrol.envs.user import build_world
 
 STRONG = 16  # a pixel that is off by more, of 255, counts as off
 TABLE_HEAD = f"""\
@@ -70,42 +72,40 @@ class Comparison:
 
 
 def compare(task: Task, states: int = 200, image_size: tuple[int, int] = (84, 84)) -> Comparison:
-    """Draw random states of a dm_control task, always the same, with both renderers, on the CPU.
+    """Draw random states of dm_control's task or an own one, always the same, with both renderers, on the CPU.
 
     A state is what up to 50 frames of random actions leave of an episode; every fourth starts a new one, so that
     what an episode's start changes (a target's place, size, colour) is compared too.
 
     Args:
-        task: a task of the suite or of manipulation.
+        task: a task of the suite or of manipulation, or a factory of `DmcWorld`s.
         states: how many, at least 1.
         image_size: (height, width).
 
     Raises:
-        ValueError: the task is neither of the suite nor of manipulation, or `warp` cannot draw it.
+        ValueError: the task is neither dm_control's nor a factory of `DmcWorld`s, or `warp` cannot draw it.
         NoOpenGL: there is no OpenGL here.
     """
-    if task.source not in ("suite", "manipulation"):
-        raise ValueError(f"{task.name}: only dm_control's own tasks have an OpenGL picture to compare with")
     gl.choose_opengl()
-    from pixelcontrol.envs.dmc import load_environment, seed_episodes
+    from pixelcontrol.envs.dmc import seed_episodes
     from pixelcontrol.envs.render.opengl import OpenGLRenderer
     from pixelcontrol.envs.render.scene import Scene
     from pixelcontrol.envs.render.warp import WarpRenderer
 
-    environment = load_environment(task)
+    environment, camera = _model(task, image_size)
     random = np.random.RandomState(0)
     seed_episodes(environment, 0)
     environment.reset()
-    scene = Scene(environment.physics, task.camera)
+    scene = Scene(environment.physics, camera)
     control = environment.action_spec()
     low, high = np.maximum(control.minimum, -1.0), np.minimum(control.maximum, 1.0)
 
     rows = np.zeros((states, *scene.payload_shape), np.float32)
-    opengl = np.zeros((states, 3, *image_size), np.uint8)
+    opengl = np.zeros((states, channel_count(camera, 0.0), *image_size), np.uint8)
     for i in range(states):
         if i % 4 == 0:
             environment.reset()
-            reference = OpenGLRenderer(environment.physics, task.camera, image_size)
+            reference = OpenGLRenderer(environment.physics, camera, image_size)
         for _ in range(random.randint(51)):
             environment.step(random.uniform(low, high))
         scene.pack(environment.physics, rows[i])
@@ -116,5 +116,21 @@ def compare(task: Task, states: int = 200, image_size: tuple[int, int] = (84, 84
     renderer.images(rows)
     start = time.process_time()
     warp = renderer.images(rows).numpy()
-    seconds = (time.process_time() - start) / states
-    return Comparison(opengl.transpose(0, 2, 3, 1), warp.transpose(0, 2, 3, 1), seconds)
+    seconds = time.process_time() - start
+    # several cameras lie behind one another along the channels
+    by_opengl, by_warp = (drawn.reshape(-1, 3, *image_size).transpose(0, 2, 3, 1) for drawn in (opengl, warp))
+    return Comparison(by_opengl, by_warp, seconds / len(by_warp))
+
+
+def _model(task: Task, image_size: tuple[int, int]) -> tuple[Any, Cameras]:
+    """Return a task's dm_control environment, and the cameras through which an agent sees it."""
+    from pixelcontrol.envs.dmc import DmcWorld, load_environment
+
+    if task.source in ("suite", "manipulation"):
+        return load_environment(task), task.camera
+    world = build_world(task.name, image_size, 1, "warp") if task.source == "factory" else None
+    if not isinstance(world, DmcWorld):
+        raise ValueError(
+            f"{task.name}: only dm_control's tasks and an own model in a DmcWorld have pictures by both renderers"
+        )
+    return world._environment, world._camera
