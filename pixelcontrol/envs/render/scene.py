@@ -362,7 +362,7 @@ def _light_memory(scene: mujoco.MjvScene) -> tuple[np.ndarray, np.ndarray, np.nd
 def _view(address: int, stride: int, shape: tuple[int, int], dtype: type) -> np.ndarray:
     """View neighbouring members of an array of C structures, `stride` bytes long, as rows and columns."""
     size = np.dtype(dtype).itemsize
-    block = (ctypes.c_byte * ((shape[0] - 1) * stride + size * shape[1])).from_address(address)
+    block: Any = (ctypes.c_byte * ((shape[0] - 1) * stride + size * shape[1])).from_address(address)
     return np.ndarray(shape, dtype, block, strides=(stride, size))
 
 
