@@ -90,7 +90,7 @@ def test_the_picture_is_written(tmp_path):
     assert (tmp_path / "new" / "picture.png").stat().st_size > 0
 
 
-def test_only_dm_controls_tasks_can_be_compared():
+def test_only_dm_controls_tasks_and_own_models_can_be_compared():
     toy = dataclasses.replace(find_task("cartpole_swingup"), source="toy", name="toy")
-    with pytest.raises(ValueError, match="only dm_control's own tasks"):
+    with pytest.raises(ValueError, match="only dm_control's tasks and an own model in a DmcWorld"):
         compare(toy)
