@@ -106,8 +106,8 @@ def test_in_a_browser(report, width):
     assert found["width"] == width
     assert found["overflow"] <= 0
     assert found["charts"] == [2, 2, 2, 2]  # average, two tasks, profile: two agents in each
-    # DrQ-v2 up to 500k: cheetah_run 500k and five before; walker_walk 100k, 240k, 500k
-    assert found["diamonds"] == 6 + 3
+    # DrQ-v2 up to 500k: cheetah_run 500k, 240k and five before; walker_walk 100k, 240k, 500k
+    assert found["diamonds"] == 7 + 3
     assert found["videos"] == [[84, 84, None]]
     assert found["loads"] == []
     assert "drqv2" in found["tip"]
