@@ -235,6 +235,12 @@ def await_a_moment(run: subprocess.Popen[bytes], run_dir: Path, draw: random.Ran
     return run.poll() is None
 
 
+def failed_too_often(run: subprocess.Popen[bytes], run_dir: Path) -> bool:
+    """Return whether a run ended since one worker failed more often than is mended."""
+    said = run_dir.with_suffix(".log").read_text(encoding="utf-8").splitlines()
+    return run.poll() == 1 and "times within" in said[-1]
+
+
 def shake(
     run_dir: Path,
     draw: random.Random,
@@ -247,7 +253,10 @@ def shake(
         Lost: it did not end well, or left a process behind.
     """
     run = start(run_dir)
-    while await_a_moment(run, run_dir, draw):
+    while await_a_moment(run, run_dir, draw) or failed_too_often(run, run_dir):
+        if run.returncode == 1:  # its workers were killed four times in a row: all is saved
+            run = start(run_dir)
+            continue
         workers, fault, began = workers_of(run), draw.choice(faults), time.monotonic()
         fault(Shaken(run, run_dir, draw))
         note(f"{fault.__name__}, {time.monotonic() - began:.1f} s")
