@@ -150,19 +150,13 @@ class Trunk(nn.Sequential):
         return torch.cat([small, proprio.to(small.dtype)], dim=1) if proprio.shape[1] else small
 
 
-def rectified(hidden_dim: int, normed: bool) -> list[nn.Module]:
-    """What follows a hidden layer: ReLU; if `normed`, its outputs are brought to mean 0 and variance 1 before."""
-    norm = [nn.LayerNorm(hidden_dim, elementwise_affine=False)] if normed else []
-    return [*norm, nn.ReLU()]
-
-
-def mlp(inputs: int, hidden_dim: int, outputs: int, *, normed: bool = False) -> nn.Sequential:
+def mlp(inputs: int, hidden_dim: int, outputs: int) -> nn.Sequential:
     """Two hidden ReLU layers of equal width."""
     return nn.Sequential(
         nn.Linear(inputs, hidden_dim),
-        *rectified(hidden_dim, normed),
+        nn.ReLU(),
         nn.Linear(hidden_dim, hidden_dim),
-        *rectified(hidden_dim, normed),
+        nn.ReLU(),
         nn.Linear(hidden_dim, outputs),
     )
 
@@ -178,11 +172,10 @@ class DeterministicActor(nn.Module):
         hidden_dim: int,
         *,
         proprio_dim: int = 0,
-        normed: bool = False,
     ) -> None:
         super().__init__()
         self.trunk = Trunk(feature_count, feature_dim)
-        self.policy = mlp(feature_dim + proprio_dim, hidden_dim, action_dim, normed=normed)
+        self.policy = mlp(feature_dim + proprio_dim, hidden_dim, action_dim)
 
     def forward(self, features: Tensor) -> Float32[Tensor, "batch action"]:
         """Return the mean action for (batch, feature_count + proprio_dim) features, before tanh."""
@@ -280,15 +273,14 @@ class TwinCritic(nn.Module):
         *,
         proprio_dim: int = 0,
         trunk_tanh: bool = True,
-        normed: bool = False,
     ) -> None:
         super().__init__()
         self.trunk = Trunk(feature_count, feature_dim, tanh=trunk_tanh)
         self.twins = nn.Sequential(
             TwinLinear(feature_dim + proprio_dim + action_dim, hidden_dim),
-            *rectified(hidden_dim, normed),
+            nn.ReLU(),
             TwinLinear(hidden_dim, hidden_dim),
-            *rectified(hidden_dim, normed),
+            nn.ReLU(),
             TwinValue(hidden_dim),
         )
 

@@ -139,23 +139,6 @@ def test_a_trunk_is_linear_layernorm_tanh():
         np.testing.assert_allclose(trunk(features)[sample].detach().numpy(), expected, atol=1e-5)
 
 
-def test_normed_hidden_layers_by_hand():
-    """Of weights of 1 and biases of 0, 1 and 5: a hidden layer gives 3 x + bias, normed without regard to x."""
-    layers = mlp(3, 3, 1, normed=True)
-    assert [type(layer) for layer in layers] == [nn.Linear, nn.LayerNorm, nn.ReLU] * 2 + [nn.Linear]
-    for layer in layers[::3]:
-        nn.init.ones_(layer.weight)
-        nn.init.zeros_(layer.bias)
-    layers[0].bias.data = torch.tensor([0.0, 1.0, 5.0])
-    layers[3].bias.data = torch.tensor([0.0, 1.0, 2.0])
-    # biases around their means are -2, -1, 3 of size sqrt(14 / 3), and -1, 0, 1 of size sqrt(2 / 3)
-    for value in (0.0, 7.0):
-        inputs = torch.full((1, 3), value)
-        assert layers[:3](inputs).tolist() == [pytest.approx([0.0, 0.0, 3 / (14 / 3) ** 0.5], abs=1e-4)]
-        assert layers(inputs).item() == pytest.approx(1 / (2 / 3) ** 0.5, abs=1e-4)
-    assert len(list(layers.parameters())) == 6
-
-
 def test_running_norm_is_that_of_all_that_was_shown():
     g = torch.Generator().manual_seed(0)
     scale, offset = torch.tensor([1e-3, 1.0, 300.0]), torch.tensor([5.0, 0.0, -40.0])
