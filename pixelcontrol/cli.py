@@ -127,12 +127,13 @@ def _known_first(verb: str, arguments: list[str], option: str, **how: Any) -> An
     return parser.parse_known_args(arguments)[0].value
 
 
-def _train_parser(agent: str) -> Parser:
+def _parser_of_a_run(verb: str, purpose: str, agent: str) -> Parser:
+    """Return a parser of what a run is: task, agent, preset and settings."""
     from pixelcontrol.config import AGENTS, agent_kind, setting_fields
 
     parser = Parser(
-        prog="pixelcontrol train",
-        description="Train an agent from camera images. A choice is taken from the command line, else from the "
+        prog=f"pixelcontrol {verb}",
+        description=f"{purpose} A choice is taken from the command line, else from the "
         "preset, else from the task's own deviation (paper, appendix B), else from the default shown here. "
         f"Settings are those of {agent}; with --agent NAME --help those of another.",
     )
@@ -152,6 +153,14 @@ def _train_parser(agent: str) -> Parser:
         default=argparse.SUPPRESS,
         help=f"one of {', '.join(agent_kind(agent).presets)} (default: paper)",
     )
+    group = parser.add_argument_group(f"settings of the run and of {agent}, with their sources")
+    for item in setting_fields(agent).values():
+        _add_setting(group, item)
+    return parser
+
+
+def _train_parser(agent: str) -> Parser:
+    parser = _parser_of_a_run("train", "Train an agent from camera images.", agent)
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--seed",
@@ -171,9 +180,6 @@ def _train_parser(agent: str) -> Parser:
         default=argparse.SUPPRESS,
     )
     parser.add_argument("--out", type=Path, help="run directory", default=argparse.SUPPRESS)
-    group = parser.add_argument_group(f"settings of the run and of {agent}, with their sources")
-    for item in setting_fields(agent).values():
-        _add_setting(group, item)
     return parser
 
 
@@ -219,6 +225,35 @@ def train(arguments: list[str]) -> int:
     return 0
 
 
+def check(arguments: list[str]) -> int:
+    """Act at random in a task, and say what it is like."""
+    agent = _known_first("check", arguments, "--agent", default="drqv2")
+    parser = _parser_of_a_run(
+        "check",
+        "Act in a task for an episode, uniformly at random as training begins, and say what it is like, with the "
+        "very arguments of `train`: what an agent would see, how rewards lie, whether an episode repeats itself.",
+        agent,
+    )
+    parser.add_argument("--seed", type=number, help="of worlds and actions", default=1)
+    parser.add_argument("--film", type=Path, default=Path("check.mp4"), help="file to write: .mp4 or .gif")
+    given = vars(parser.parse_strictly(arguments))
+    if "task" not in given:
+        parser.error("which task? Name one of `pixelcontrol tasks`, or your own")
+    _refuse_other_films("--film", given["film"])
+    from pixelcontrol.check import check as check_task
+    from pixelcontrol.config import resolve, setting_fields
+
+    overrides = {name: given[name] for name in given.keys() & setting_fields(agent).keys()}
+    config = resolve(given["task"], agent, given.get("preset", "paper"), given["seed"], **overrides)
+    check_task(config, given["film"])
+    return 0
+
+
+def _refuse_other_films(option: str, film: Path) -> None:
+    if film.suffix.lower() not in (".mp4", ".gif"):
+        raise ValueError(f"{option} is {film}, but must end in .mp4 or .gif")
+
+
 def evaluate(arguments: list[str]) -> int:
     """Evaluate a trained agent."""
     from pixelcontrol.config import RENDERERS
@@ -258,8 +293,7 @@ def play(arguments: list[str]) -> int:
         "--seed", type=at_least(0), default=None, help="of the episode; the run's own when left out"
     )
     given = parser.parse_strictly(arguments)
-    if given.video.suffix.lower() not in (".mp4", ".gif"):
-        raise ValueError(f"--video is {given.video}, but must end in .mp4 or .gif")
+    _refuse_other_films("--video", given.video)
     from pixelcontrol.logger import write_video
     from pixelcontrol.policy import load
 
@@ -504,6 +538,7 @@ def _needs_traceback(error: Exception) -> bool:
 
 BENCHMARKS = ("update", "replay", "env", "train", "seeds")
 VERBS = {
+    "check": check,
     "train": train,
     "eval": evaluate,
     "play": play,

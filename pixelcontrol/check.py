@@ -1,0 +1,136 @@
+"""`pixelcontrol check`: what a task is like, found by acting in it at random, before hours go into it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pixelcontrol import advice
+from pixelcontrol.build import (
+    TRAIN_STREAM,
+    Shapes,
+    build_agent,
+    build_env,
+    check_that_batches_fit,
+    choose_hardware,
+)
+from pixelcontrol.config import Config
+from pixelcontrol.envs.vector import VectorEnv
+from pixelcontrol.logger import write_video
+from pixelcontrol.types import TimeStep
+
+# An episode that has not ended by then is left.
+MOST_AGENT_STEPS = 1_000
+# How far the episode goes that is to repeat itself.
+REPEATED_AGENT_STEPS = 50
+
+
+def check(config: Config, film: Path) -> None:
+    """Act in one world as training begins, uniformly at random; print what was found, and film an episode.
+
+    Args:
+        config: as a run would have it; what it would be refused for, is refused here.
+        film: file to write: .mp4 or .gif; of several cameras the first.
+
+    Raises:
+        ValueError: the task cannot be built, or the agent not for it.
+        WorldMistake: the world is not as it must be; what it raises itself comes out as it is.
+    """
+    # in this process: nothing that the world raises is to be mended
+    hardware = replace(choose_hardware(config), workers=0)
+    env = build_env(config, hardware, 1, TRAIN_STREAM)
+    try:
+        build_agent(config, Shapes.of(env), hardware.device)
+        check_that_batches_fit(config, env)
+        actions = np.random.default_rng(config.seed)
+        print(f"{config.task}: {env.spec.about or 'says nothing of itself'}")
+        _say("observation", _observation(env))
+        started = time.monotonic()
+        rows = [env.reset()]
+        while len(rows) <= MOST_AGENT_STEPS and not rows[-1].last[0]:
+            rows.append(_step(env, actions))
+        seconds = time.monotonic() - started
+        repeats = _repeats(config, env, actions)
+    finally:
+        env.close()
+    _say("episode", _ending(rows, env.spec.action_repeat))
+    rewards = np.array([row.reward[0] for row in rows[1:]])
+    _say(
+        "rewards",
+        f"{rewards.min():.3g} to {rewards.max():.3g} for an agent step, 0 in {(rewards == 0).mean():.0%}; return "
+        f"{rewards.sum():.1f} of random actions",
+    )
+    if env.spec.tells_success:
+        _say("success", "yes" if rows[-1].success else "no")
+    images = np.concatenate([row.image.cpu().numpy() for row in rows])
+    _say("images", f"brightness {images.mean():.0f} of 255, from {images.min()} to {images.max()}")
+    _say("repeats", repeats)
+    _say("speed", f"{len(rewards) / seconds:.0f} agent steps/s of one world, images included")
+    film.parent.mkdir(parents=True, exist_ok=True)
+    write_video(film, images[:, :3].transpose(0, 2, 3, 1))
+    _say("film", str(film))
+    for warning in (*advice.on_settings(config, env.spec.episode_frames), *_faults(images, rewards)):
+        print(f"warning: {warning}")
+
+
+def _say(what: str, found: str) -> None:
+    print(f"  {what:12s} {found}")
+
+
+def _observation(env: VectorEnv) -> str:
+    channels, height, width = env.image_shape
+    numbers = {"proprioception": env.spec.proprio_dim, "privileged": env.spec.privileged_dim}
+    beside = "".join(f", {count} numbers of {name}" for name, count in numbers.items() if count)
+    return (
+        f"images of {channels} planes, {height}x{width} pixels, by renderer {env.renderer.name}{beside}; "
+        f"{env.spec.action_dim} actions, each for {env.spec.action_repeat} frames"
+    )
+
+
+def _step(env: VectorEnv, actions: np.random.Generator) -> TimeStep:
+    env.send(actions.uniform(-1.0, 1.0, (1, env.spec.action_dim)).astype(np.float32))
+    return env.receive()
+
+
+def _repeats(config: Config, env: VectorEnv, actions: np.random.Generator) -> str:
+    """Say whether another episode becomes what it was from its seed and actions, in a process of its own."""
+    if not env.spec.repeats:
+        return "not, as its spec says: a resumed run drops the episode that was running"
+    env.reset()
+    state = env.state()
+    for _ in range(REPEATED_AGENT_STEPS):
+        if _step(env, actions).last[0]:
+            break
+        state = env.state()
+    other = build_env(config, replace(choose_hardware(config), workers=1), 1, TRAIN_STREAM)
+    try:
+        other.load_state(state)
+        if other.state()["last"] == state["last"]:
+            return "yes, from its seed and actions: a resumed run goes on exactly"
+        return "NO: a resumed run is not the undisturbed one; see the warning above"
+    finally:
+        other.close()
+
+
+def _ending(rows: list[TimeStep], action_repeat: int) -> str:
+    frames = (len(rows) - 1) * action_repeat
+    if not rows[-1].last[0]:
+        return f"not at its end after {frames:,} frames"
+    return f"{frames:,} frames, to " + ("a time limit" if rows[-1].discount[0] else "a true end")
+
+
+def _faults(images: np.ndarray, rewards: np.ndarray) -> Iterator[str]:
+    """Name what makes learning impossible or hard."""
+    if (images == images[:1]).all():
+        yield "all images of the episode are the same: is what is drawn what is stepped?"
+    elif images.std(axis=(1, 2, 3)).max() < 1.0:
+        yield "images are of one colour: where does the camera look?"
+    if not rewards.any():
+        yield (
+            "random actions met no reward: show how (--demonstrations), reward what leads there, or see what "
+            "--saturation-margin 2 finds in the preset quick"
+        )

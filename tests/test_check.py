@@ -1,0 +1,79 @@
+"""`pixelcontrol check`: what it finds in a task, and that it names what makes learning impossible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import imageio.v3 as imageio
+import pytest
+
+from pixelcontrol.cli import main
+
+Check = Callable[..., str]
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    return tmp_path / "films" / "check.gif"
+
+
+@pytest.fixture
+def check(film: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Check:
+    """Check a task, and return what was printed."""
+    monkeypatch.syspath_prepend(Path(__file__).parent / "envs")  # where my_robot lies
+
+    def run(task: str, *settings: str) -> str:
+        small = f"--image-size 24 --action-repeat 1 --device cpu --film {film}".split()
+        assert main(["check", task, *small, *settings]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_it_says_what_a_task_is_like_and_films_it(check: Check, film: Path) -> None:
+    words = check("toy_reach")
+    assert "images of 3 planes, 24x24 pixels, by renderer own; 2 actions, each for 1 frames\n" in words
+    assert "  episode      50 frames, to a time limit\n" in words
+    assert "  repeats      yes" in words
+    assert "warning" not in words
+    assert len(imageio.imread(film)) == 51
+
+
+def test_an_agent_that_is_told_more_is_shown_more(check: Check) -> None:
+    assert ", 4 numbers of privileged; " in check("toy_reach", "--agent", "privileged")
+
+
+def test_rewards_success_and_a_true_end_are_told(check: Check) -> None:
+    # a slider that moves by up to 6 and is rewarded with its place: it falls off beyond 20, so with a true end the
+    # highest reward is from there to 26
+    words = check("my_robot:make_judging_world", "--seed", "1")
+    assert ", to a true end\n" in words
+    assert "  success      yes\n" in words
+    _, _, highest, *_ = words.partition("  rewards")[2].split()
+    assert 20 < float(highest) < 26
+
+
+@pytest.mark.parametrize(
+    ("world", "named"),
+    [
+        ("odd_worlds:Frozen", "warning: all images of the episode are the same"),
+        ("odd_worlds:Foggy", "warning: images are of one colour"),
+        ("odd_worlds:Idle", "warning: random actions met no reward"),
+        ("odd_worlds:Idle", "tell no time limit"),
+        ("odd_worlds:Whimsical", "  repeats      NO"),
+        ("my_robot:make_real_robot", "  repeats      not, as its spec says"),
+    ],
+)
+def test_what_is_odd_is_named(check: Check, world: str, named: str) -> None:
+    assert named in check(world)
+
+
+def test_what_a_world_raises_is_not_mended(check: Check) -> None:
+    with pytest.raises(ZeroDivisionError):
+        check("odd_worlds:Failing")
+
+
+def test_what_a_run_would_be_refused_for_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "toy_reach", "--seed-frames", "2", "--device", "cpu"]) == 2
+    assert "fewer than 4 images (--n-step and one)" in capsys.readouterr().err
