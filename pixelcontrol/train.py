@@ -504,7 +504,7 @@ class Run:
             raise CheckpointError(
                 self.run_dir,
                 "holds a policy and no run",
-                "begin a run with it: --start-from, without --resume",
+                "resume the run that it is of, or begin one with --start-from and that run, or its best/",
             )
         return state
 

@@ -652,7 +652,7 @@ def test_a_best_policy_is_no_run_that_could_go_on(
     shutil.copytree(finished / "best", tmp_path / "best")
     before = sorted((tmp_path / "best").rglob("*"))
     assert main(["train", "--resume", str(tmp_path / "best")]) == 1
-    assert "holds a policy and no run; begin a run with it: --start-from" in capsys.readouterr().err
+    assert "holds a policy and no run; resume the run that it is of, or begin one with --start-from" in capsys.readouterr().err
     assert [path for path in sorted((tmp_path / "best").rglob("*")) if path.name != "lock"] == before
 
 

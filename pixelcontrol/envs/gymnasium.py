@@ -85,7 +85,11 @@ class GymnasiumWorld:
         """
         space = env.action_space
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
-            raise ValueError(f"actions must be a 1-dimensional Box with finite bounds, got {space}")
+            made_one = "; gymnasium.wrappers.TransformAction(env, to_its_own, Box(-1, 1, (n,))) makes it one"
+            raise ValueError(
+                f"actions must be a 1-dimensional Box with finite bounds, got {space}"
+                + (made_one if isinstance(space, gymnasium.spaces.Box) else "")
+            )
         seen = env.observation_space
         parts = seen.spaces if isinstance(seen, gymnasium.spaces.Dict) else {}
         boxes = {

@@ -154,8 +154,9 @@ def test_environments_without_images_or_continuous_actions_are_refused():
     for space in (Discrete(3), Box(-np.inf, 1.0, (2,)), Box(-1.0, 1.0, (2, 2))):
         env = Slider()
         env.action_space = space
-        with pytest.raises(ValueError, match="1-dimensional Box with finite bounds"):
+        with pytest.raises(ValueError, match="1-dimensional Box with finite bounds") as refused:
             GymnasiumWorld(env)
+        assert ("TransformAction(env, " in str(refused.value)) == isinstance(space, Box)
 
 
 def test_pictures_of_another_kind_are_refused():
