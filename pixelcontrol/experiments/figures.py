@@ -34,11 +34,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from pixelcontrol.experiments.published import Published, load_published, max_return
 from pixelcontrol.experiments.runs import Run, agent_name, notices, read_runs, read_table, short_count
 from pixelcontrol.experiments.statistics import (
+    OVER_TASKS,
     THRESHOLDS,
     estimate,
     half_width,
-    interquartile_mean,
-    optimality_gap,
     performance_profile,
     probability_of_improvement,
 )
@@ -293,11 +292,7 @@ def _write_statistics(runs: Sequence[Run], stem: Path) -> list[Path]:
     pairs = [*combinations(final, 2)]
     figure, panels = _panels(4 if pairs else 3, rows_of_text=len(pairs))
     rows = []
-    for axes, (name, statistic) in zip(
-        panels,
-        {"interquartile mean": interquartile_mean, "optimality gap": optimality_gap}.items(),
-        strict=False,
-    ):
+    for axes, (name, statistic) in zip(panels, OVER_TASKS.items(), strict=False):
         found = {agent: estimate(statistic, mine) for agent, mine in final.items()}
         _draw_intervals(axes, found, colours)
         axes.set(title=name, xlabel="score (1 = highest return)")

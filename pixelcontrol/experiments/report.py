@@ -25,11 +25,10 @@ from pixelcontrol.experiments.figures import agent_colours, cited
 from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND, load_published, max_return
 from pixelcontrol.experiments.runs import Run, notices, read_runs, short_count
 from pixelcontrol.experiments.statistics import (
+    OVER_TASKS,
     THRESHOLDS,
     estimate,
     half_width,
-    interquartile_mean,
-    optimality_gap,
     performance_profile,
     probability_of_improvement,
 )
@@ -279,7 +278,7 @@ def _statistics_section(runs: Sequence[Run], colours: Mapping[str, str]) -> str:
     rows = []
     for agent, mine in final.items():
         cells = [_agent(agent, colours)]
-        for statistic in (interquartile_mean, optimality_gap):
+        for statistic in OVER_TASKS.values():
             cells.append(_interval_cell(*estimate(statistic, mine), colours[agent]))
         for other, theirs in final.items():
             if other == agent:
@@ -287,9 +286,9 @@ def _statistics_section(runs: Sequence[Run], colours: Mapping[str, str]) -> str:
                 continue
             cells.append(_interval_cell(*estimate(probability_of_improvement, mine, theirs), colours[agent]))
         rows.append(cells)
-    head = ["agent", "interquartile mean", "optimality gap", *(f"chance to beat {other}" for other in final)]
+    head = ["agent", *OVER_TASKS, *(f"chance to beat {other}" for other in final)]
     if len(final) == 1:
-        head, rows = head[:3], [row[:3] for row in rows]
+        head, rows = head[:-1], [row[:-1] for row in rows]
     hint = (
         "Over all runs on the tasks that every agent was run on, as fractions of the highest return. Intervals "
         "are 95 % stratified bootstrap, absent where a task has fewer than three seeds."

@@ -67,6 +67,13 @@ def optimality_gap(scores: Scores) -> float:
     return float(np.maximum(1.0 - np.concatenate(scores), 0.0).mean())
 
 
+OVER_TASKS: dict[str, Callable[[Scores], float]] = {
+    "interquartile mean": interquartile_mean,
+    "optimality gap": optimality_gap,
+}
+"""What sums up an agent in one number, by the name under which it is shown."""
+
+
 def performance_profile(scores: Scores, thresholds: np.ndarray = THRESHOLDS) -> np.ndarray:
     """Fraction of all runs that score above each threshold: (len(thresholds),) float in [0, 1]."""
     return (np.concatenate(scores)[:, None] > thresholds).mean(axis=0)
