@@ -9,8 +9,8 @@ import numpy as np
 from pixelcontrol.build import reach
 from pixelcontrol.config import Config
 from pixelcontrol.evaluate import ENDLESS, Evaluation
-from pixelcontrol.experiments.published import published_at
 from pixelcontrol.experiments.statistics import dead_seeds
+from pixelcontrol.experiments.summary import reference_return
 from pixelcontrol.settings import flag
 
 
@@ -38,11 +38,11 @@ def on_episode(config: Config, episode_frames: int) -> Iterator[str]:
 
 def on_evaluation(config: Config, frame: int, outcome: Evaluation) -> Iterator[str]:
     """Notice a seed that looks dead or idle at `frame`, by what is published or by its actions; say what helps."""
-    published = published_at("drqv2", config.task, frame)
-    if published and dead_seeds(np.array([outcome.returns.mean()]), published.mean):
+    known = reference_return(config.task, frame, [])
+    if known and dead_seeds(np.array([outcome.returns.mean()]), known):
         yield (
-            f"this seed looks dead: DrQ-v2 is published with {published.mean:.0f} at frame {published.frame:,}; "
-            "some seeds recover, others never do"
+            f"this seed looks dead: DrQ-v2 is published with {known:.0f} by this frame; some seeds recover, "
+            "others never do"
         )
     settings = config.flat()
     drawn = settings.get("saturation_penalty") and settings.get("saturation_margin") == 0.0

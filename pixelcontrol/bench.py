@@ -45,7 +45,7 @@ from pixelcontrol.experiments.sweep import ThisMachine, plan, run_all
 from pixelcontrol.learner import Learner
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.replay import ring_rows
-from pixelcontrol.train import Run
+from pixelcontrol.train import TrainingRun
 from pixelcontrol.types import Replay, TimeStep
 
 WARM_UP = 5
@@ -266,7 +266,7 @@ def bench_train(config: Config, hardware: Hardware) -> None:
     print(f"train   {rate / plain:.1f} times as fast as one world, eager fp32 ({plain:.1f} frames/s)")
 
 
-class _Unsaved(Run):
+class _Unsaved(TrainingRun):
     """Makes no checkpoints, which would be timed too."""
 
     def save(self, wait: bool = True) -> None:

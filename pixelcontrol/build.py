@@ -13,12 +13,12 @@ from jaxtyping import UInt8
 from pixelcontrol import machine
 from pixelcontrol.config import AGENTS, Config, agent_kind
 from pixelcontrol.envs.dmc import RendererName
-from pixelcontrol.envs.make import make_env
+from pixelcontrol.envs.make import make_env, refuse_several_robots
 from pixelcontrol.envs.tasks import find_task
 from pixelcontrol.envs.vector import VectorEnv
 from pixelcontrol.learner import choose_precision
 from pixelcontrol.replay import SequenceReplay, TransitionReplay
-from pixelcontrol.types import Agent, Replay
+from pixelcontrol.types import Agent, Replay, WorldSpec
 
 # Training and evaluation worlds draw their episodes from different random streams of one seed.
 TRAIN_STREAM, EVAL_STREAM = 0, 1
@@ -146,26 +146,37 @@ def reach(config: Config) -> int:
     return config.loop.n_step + config.loop.frame_stack
 
 
-def check_that_batches_fit(config: Config, env: VectorEnv) -> None:
-    """Refuse a run that would have too few rows for a batch when its first update is due.
+def refuse_what_cannot_run(config: Config, spec: WorldSpec, num_worlds: int) -> None:
+    """Refuse a run that would open a robot twice, or have too few rows for a batch when its first update is due.
+
+    Args:
+        config: of the run.
+        spec: of its worlds.
+        num_worlds: that it trains in.
 
     Raises:
         ValueError: names the setting, and what it must be.
     """
+    refuse_several_robots(config.task, spec, num_worlds)
+    if config.loop.eval_episodes and not spec.repeats:
+        raise ValueError(
+            f"{config.task} does not repeat, as a robot of which there is one, and evaluations would open "
+            "another: use --eval-episodes 0"
+        )
     sequences = config.of_sequences
     needed = reach(config) if sequences else config.loop.n_step + 1
-    repeat, frames = config.loop.action_repeat, env.spec.episode_frames
+    repeat, frames = config.loop.action_repeat, spec.episode_frames
     rows = -(-frames // repeat) + 1 if frames else needed
     if sequences and rows < needed:
         raise ValueError(
             f"--sequence-length is {needed} images, but an episode of {config.task} has {rows} at --action-repeat "
             f"{repeat}; lower it to {rows}"
         )
-    if config.loop.seed_frames // repeat // env.num_worlds + 1 < needed:
+    if config.loop.seed_frames // repeat // num_worlds + 1 < needed:
         why = "--sequence-length" if sequences else "--n-step and one"
         raise ValueError(
             f"--seed-frames {config.loop.seed_frames} give fewer than {needed} images ({why}) of each of "
-            f"{env.num_worlds} worlds; raise it to {(needed - 1) * repeat * env.num_worlds}"
+            f"{num_worlds} worlds; raise it to {(needed - 1) * repeat * num_worlds}"
         )
 
 

@@ -15,12 +15,14 @@ from pixelcontrol.build import (
     Shapes,
     build_agent,
     build_env,
-    check_that_batches_fit,
     choose_hardware,
+    refuse_what_cannot_run,
 )
 from pixelcontrol.config import Config
+from pixelcontrol.demonstrations import read_demonstrations
 from pixelcontrol.envs.vector import VectorEnv
 from pixelcontrol.logger import write_video
+from pixelcontrol.train import start_from
 from pixelcontrol.types import TimeStep
 
 # An episode that has not ended by then is left.
@@ -33,19 +35,24 @@ def check(config: Config, film: Path) -> None:
     """Act in one world as training begins, uniformly at random; print what was found, and film an episode.
 
     Args:
-        config: as a run would have it; what it would be refused for, is refused here.
+        config: as a run would have it; what it would be refused for, but for memory, is refused here.
         film: file to write: .mp4 or .gif; of several cameras the first.
 
     Raises:
         ValueError: the task cannot be built, or the agent not for it.
-        WorldMistake: the world is not as it must be; what it raises itself comes out as it is.
+        WorkerError: the world is not as it must be; what it raises itself comes out as it is.
     """
     # in this process: nothing that the world raises is to be mended
     hardware = replace(choose_hardware(config), workers=0)
     env = build_env(config, hardware, 1, TRAIN_STREAM)
     try:
-        build_agent(config, Shapes.of(env), hardware.device)
-        check_that_batches_fit(config, env)
+        refuse_what_cannot_run(config, env.spec, hardware.envs)
+        shapes = Shapes.of(env)
+        agent = build_agent(config, shapes, hardware.device)
+        if config.loop.start_from:
+            start_from(Path(config.loop.start_from), config, agent, shapes)
+        if config.loop.demonstrations:
+            read_demonstrations(config, env)
         actions = np.random.default_rng(config.seed)
         print(f"{config.task}: {env.spec.about or 'says nothing of itself'}")
         _say("observation", _observation(env))

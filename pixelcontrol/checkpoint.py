@@ -190,12 +190,15 @@ class Checkpoints:
         if under_way is not None:
             under_way.result()
 
-    def load(self, replay: Replay | None = None, expected: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def load(
+        self, replay: Replay | None = None, expected: Mapping[str, Any] | None = None, remedy: str = ""
+    ) -> dict[str, Any]:
         """Return the state of the newest whole checkpoint, its tensors on the CPU.
 
         Args:
             replay: filled with what was kept; stays empty when nothing was.
-            expected: parts of the state that must be as they are here.
+            expected: parts of the state that must be as they are here, if it has them.
+            remedy: what to do where they are not.
 
         Raises:
             CheckpointError: there is no whole checkpoint, or it is another program's, another version's, of
@@ -210,12 +213,11 @@ class Checkpoints:
                 manifest = self._read_manifest(generation)
                 content = self._read_state(manifest)
                 for name, value in (expected or {}).items():
-                    if (saved := content["state"][name]) != value:
+                    if (saved := content["state"].get(name, value)) != value:
                         raise CheckpointError(
                             self.directory,
                             f"it was saved with {name} {saved}, and here it is {value}",
-                            "let its worlds be as they were, by task, --image-size, --camera, --depth, "
-                            "--proprio or code, and its demonstrations",
+                            remedy,
                         )
                 if replay is not None and content["replay"] is not None:
                     self._restore(replay, content, manifest)

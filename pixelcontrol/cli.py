@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
-import shlex
 import signal
 import sys
 import sysconfig
@@ -191,7 +190,6 @@ def train(arguments: list[str]) -> int:
     parser = _train_parser(agent)
     given = vars(parser.parse_strictly(arguments))
     from pixelcontrol.config import read_resumed, resolve, setting_fields
-    from pixelcontrol.train import holds_run
     from pixelcontrol.train import train as run_training
 
     overrides = {name: given[name] for name in given.keys() & setting_fields(agent).keys()}
@@ -216,11 +214,6 @@ def train(arguments: list[str]) -> int:
         return run_sweep([config.task], agents, given["seeds"], run_dir, overrides, parallel=together)
     if run_dir.exists() and not run_dir.is_dir():
         raise ValueError(f"--out is {run_dir}, which is a file; name a directory that exists or can be made")
-    if holds_run(run_dir):
-        raise ValueError(
-            f"{run_dir} already holds a run; continue it with --resume {shlex.quote(str(run_dir))}, or choose "
-            "another --out"
-        )
     run_training(config, run_dir)
     return 0
 
@@ -231,7 +224,7 @@ def check(arguments: list[str]) -> int:
     parser = _parser_of_a_run(
         "check",
         "Act in a task for an episode, uniformly at random as training begins, and say what it is like, with the "
-        "very arguments of `train`: what an agent would see, how rewards lie, whether an episode repeats itself.",
+        "settings of `train`: what an agent would see, how rewards lie, whether an episode repeats itself.",
         agent,
     )
     parser.add_argument("--seed", type=number, help="of worlds and actions", default=1)
@@ -577,7 +570,10 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         return VERBS[arguments[0]](arguments[1:])
-    except BrokenPipeError:  # whoever reads has seen enough, as in `| head`
+    except BrokenPipeError as error:
+        if _needs_traceback(error):
+            raise
+        # whoever reads has seen enough, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Interrupted as stop:

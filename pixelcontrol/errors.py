@@ -2,8 +2,16 @@
 
 import signal
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-"""What asks a run to save and end: Ctrl-C, a scheduler or `kill`, a closed terminal, SLURM's --signal=USR1@60."""
+SWEEP_STOPS = signal.SIGUSR2
+"""What a sweep asks its runs with to save and end.
+
+It is one that nobody else sends: a scheduler may signal all processes of a job, and a run that gets the same
+signal twice ends at once.
+"""
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, SWEEP_STOPS)
+"""What asks a run to save and end: Ctrl-C, a scheduler or `kill`, a closed terminal, SLURM's --signal=USR1@60,
+a sweep."""
 
 
 def heeded_signals() -> list[signal.Signals]:

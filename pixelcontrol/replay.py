@@ -52,7 +52,7 @@ def ring_rows(capacity: int, num_worlds: int, reach: int, episode_agent_steps: i
         num_worlds: worlds.
         reach: rows that one element of a batch spans.
         episode_agent_steps: length of an episode, whose first row holds no transition. If episodes are shorter,
-            the ring holds somewhat fewer transitions.
+            the ring holds fewer transitions: half of them where each is one agent step long.
     """
     per_world = -(-capacity // num_worlds)
     return int(per_world * (1 + 1 / episode_agent_steps)) + 1 + reach
@@ -184,7 +184,7 @@ class TransitionReplay:
         if self.rows <= n_step + frame_stack:
             raise ValueError(
                 f"a replay of {self.rows} rows per world cannot hold n_step={n_step} plus "
-                f"frame_stack={frame_stack} rows; raise replay_capacity"
+                f"frame_stack={frame_stack} rows; raise --replay-capacity"
             )
         self.images = images
         self.n_step, self.gamma, self.frame_stack = n_step, gamma, frame_stack

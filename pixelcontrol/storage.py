@@ -61,7 +61,13 @@ def _left_in_groups(root: Path) -> Iterator[int]:
 
 
 def choose(
-    shape: tuple[int, ...], device: torch.device, directory: Path, reserve_bytes: int, copy_bytes: int = 0
+    shape: tuple[int, ...],
+    device: torch.device,
+    directory: Path,
+    reserve_bytes: int,
+    copy_bytes: int = 0,
+    *,
+    resumed: bool = False,
 ) -> Storage:
     """Choose the fastest place with room for a uint8 array of `shape`.
 
@@ -72,6 +78,7 @@ def choose(
         reserve_bytes: of GPU and of RAM, what is to stay free for everything else.
         copy_bytes: what checkpoints will take in `directory` for their copy of the images. It must be free
             where the images go to a file; elsewhere the reason warns if it is not.
+        resumed: by a run whose settings stand.
 
     Raises:
         ValueError: it fits nowhere; names what is needed and what is free.
@@ -92,10 +99,11 @@ def choose(
             )
     rooms = [room / 2 if copy_bytes and tier == "disk" else room for tier, room in free.items()]
     fits = int(shape[0] * shape[1] * max(0.0, *rooms) / size) // 1000 * 1000
+    smaller = f"lower --replay-capacity, to about {fits:,}, or --image-size"
     raise ValueError(
         f"the replay needs {size / 1e9:.1f} GB, but there are only {words} (after what everything else needs, "
-        f"{reserve_bytes / 1e9:.1f} GB of memory{f'; {copies}' if copy_bytes else ''}); lower "
-        f"--replay-capacity, to about {fits:,}, or --image-size"
+        f"{reserve_bytes / 1e9:.1f} GB of memory{f'; {copies}' if copy_bytes else ''}); "
+        + ("resume where more is free" if resumed else smaller)
     )
 
 
@@ -103,17 +111,16 @@ def allocate(shape: tuple[int, ...], storage: Storage, device: torch.device, dir
     """Allocate uint8 images of `shape`.
 
     RAM is reserved at once but taken as rows are written. A file is allocated on disk first: writing into a
-    sparse map on a full disk would kill the process. It has no name any more, so its space is free again when
-    the process ends, however that ends.
+    sparse map on a full disk would kill the process. It loses its name before it takes any room, so that is free
+    again when the process ends, however that ends.
     """
     if storage.tier == "gpu":
         return torch.empty(shape, dtype=torch.uint8, device=device)
     if storage.tier == "ram":
         return torch.empty(shape, dtype=torch.uint8)
     path = directory / "replay_images.bin"
-    try:
-        with path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, storage.size_bytes)
-        return torch.from_file(str(path), shared=True, size=storage.size_bytes, dtype=torch.uint8).view(shape)
-    finally:
-        path.unlink(missing_ok=True)
+    with path.open("wb+") as file:
+        path.unlink()
+        os.posix_fallocate(file.fileno(), 0, storage.size_bytes)
+        unnamed = f"/proc/self/fd/{file.fileno()}"
+        return torch.from_file(unnamed, shared=True, size=storage.size_bytes, dtype=torch.uint8).view(shape)

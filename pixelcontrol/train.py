@@ -35,10 +35,10 @@ from pixelcontrol.build import (
     build_agent,
     build_env,
     build_replay,
-    check_that_batches_fit,
     choose_hardware,
     learned,
     reach,
+    refuse_what_cannot_run,
     restore,
 )
 from pixelcontrol.checkpoint import CheckpointError, CheckpointNotSaved, Checkpoints
@@ -113,7 +113,7 @@ class Counters:
     episode_frames: list[int] = field(default_factory=list)
 
 
-class Run:
+class TrainingRun:
     """One training run in one directory, from its first frame or from its last checkpoint."""
 
     def __init__(self, config: Config, run_dir: Path, hardware: Hardware, *, resume: bool) -> None:
@@ -127,18 +127,13 @@ class Run:
         loop = config.loop
         self.progress = Progress(loop.frames, loop.seed_frames)
         self.env = build_env(config, hardware, hardware.envs, TRAIN_STREAM)
-        if loop.eval_episodes and not self.env.spec.repeats:
-            raise ValueError(
-                f"{config.task} does not repeat, as a robot of which there is one, and evaluations would open "
-                "another: use --eval-episodes 0"
-            )
+        spec = self.env.spec
+        refuse_what_cannot_run(config, spec, hardware.envs)
         self.eval_env = (
             build_env(config, hardware, loop.eval_episodes, EVAL_STREAM) if loop.eval_episodes else None
         )
-        spec = self.env.spec
         self.shapes = Shapes.of(self.env)
         self.agent = build_agent(config, self.shapes, hardware.device)
-        check_that_batches_fit(config, self.env)
         self.checkpoints = Checkpoints(run_dir)
         goes_on = resume and self.checkpoints.exist()
         if loop.start_from and not goes_on:
@@ -147,7 +142,7 @@ class Run:
         for warning in advice.on_settings(config, spec.episode_frames):
             self.progress.say(f"  warning: {warning}")
         shown = read_demonstrations(config, self.env) if loop.demonstrations else None
-        self.replay = self._build_replay(shown.size_bytes if shown else 0)
+        self.replay = self._build_replay(shown.size_bytes if shown else 0, resumed=goes_on)
         # what a checkpoint must be of, to go on from it
         self.identity = dataclasses.asdict(self.shapes)
         demonstrations = None
@@ -177,7 +172,7 @@ class Run:
         self.metrics: dict[str, torch.Tensor] = {}
         self.signal: int | None = None
         # A broken-off evaluation is made again from its start, so what is saved is the state from before it.
-        self.eval_state = self.eval_env.state() if self.eval_env else None
+        self.eval_state = _between_episodes(self.eval_env) if self.eval_env else None
         state = self._saved() if goes_on else None
         if state:
             self._restore(state)
@@ -218,7 +213,7 @@ class Run:
             + (f"\n  {self.env.spec.about}" if self.env.spec.about else "")
         )
 
-    def _build_replay(self, beside_bytes: int) -> Replay:
+    def _build_replay(self, beside_bytes: int, *, resumed: bool) -> Replay:
         """Build the replay where there is room for it, and for `beside_bytes` more."""
         config, loop, hardware = self.config, self.config.loop, self.hardware
         capacity = transitions_kept(config, hardware.envs)
@@ -228,7 +223,7 @@ class Run:
         shape = (rows, hardware.envs, *self.env.image_shape)
         to_keep = max(0, math.prod(shape) - self.checkpoints.images_bytes()) if loop.keep_replay else 0
         reserve = reserve_bytes(config) + beside_bytes
-        place = storage.choose(shape, hardware.device, self.run_dir, reserve, to_keep)
+        place = storage.choose(shape, hardware.device, self.run_dir, reserve, to_keep, resumed=resumed)
         self.progress.say(
             f"  replay of {capacity:,} transitions: {place.size_bytes / 1e9:.2f} GB on {place.tier} when full "
             f"({place.reason})"
@@ -388,7 +383,7 @@ class Run:
         self._refuse_broken_weights()
         outcome = evaluate(self.agent, self.eval_env, loop.eval_episodes, before_step=self.heed_signal)
         if self.frame >= self.counters.next_eval:
-            self.eval_state = self.eval_env.state()
+            self.eval_state = _between_episodes(self.eval_env)
             self.counters.next_eval = (self.frame // loop.eval_every_frames + 1) * loop.eval_every_frames
         self.counters.evaluated_at = self.frame
         self.journal.evaluation(self._position(), outcome)
@@ -499,7 +494,9 @@ class Run:
         Raises:
             CheckpointError: it is that of a policy alone, or see `Checkpoints.load`.
         """
-        state = self.checkpoints.load(self.replay if self.config.loop.keep_replay else None, self.identity)
+        replay = self.replay if self.config.loop.keep_replay else None
+        as_before = "resume with the code, and the demonstrations, that it was saved with"
+        state = self.checkpoints.load(replay, self.identity, as_before)
         if "env" not in state:
             raise CheckpointError(
                 self.run_dir,
@@ -557,6 +554,11 @@ class Run:
                 env.close()
 
 
+def _between_episodes(env: VectorEnv) -> dict[str, Any]:
+    """Return the state of worlds whose running episodes are nobody's: those of an evaluation are not repeated."""
+    return env.state() | {"last": [True] * env.num_worlds}
+
+
 def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Shapes) -> None:
     """Give `agent` the networks of another run's last checkpoint; all else of it begins anew.
 
@@ -573,7 +575,8 @@ def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Shapes) -> N
     try:
         seen = dataclasses.asdict(shapes)
         del seen["privileged_dim"]  # of the agent's kind, which its networks tell better
-        state = Checkpoints(run_dir).load(expected=seen)
+        alike = "let worlds show the same, by task, --image-size, --camera, --depth, --proprio or code"
+        state = Checkpoints(run_dir).load(expected=seen, remedy=alike)
     except CheckpointError as error:
         raise ValueError(f"--start-from is {run_dir}: {error}") from error
     if state["agent"].keys() == set(agent_kind(before.agent).acts_with):
@@ -610,9 +613,9 @@ def train(config: Config, run_dir: Path | str, *, resume: bool = False) -> None:
     """Train in `run_dir`, which is created if need be.
 
     Raises:
-        ValueError: the configuration cannot run on this machine.
+        ValueError: the configuration cannot run on this machine, or there is a run already that is not resumed.
         Interrupted: a signal came (see `errors.STOP_SIGNALS`); everything is saved.
-        NotFinite: see `Run.train`.
+        NotFinite: see `TrainingRun.train`.
         OutOfMemory: the last checkpoint is untouched.
         WorkerError: a world failed beyond mending; everything is saved.
         RunError: the directory is gone, or one of its tables was cut short.
@@ -627,8 +630,13 @@ def train(config: Config, run_dir: Path | str, *, resume: bool = False) -> None:
     missing = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
     run_dir.mkdir(parents=True, exist_ok=True)
     with RunLock(run_dir), _memory_that_ran_out_is_explained():
+        if not resume and holds_run(run_dir):
+            raise ValueError(
+                f"{run_dir} already holds a run; continue it with --resume {shlex.quote(str(run_dir))}, or choose "
+                "another directory"
+            )
         try:
-            run = Run(config, run_dir, hardware, resume=resume)
+            run = TrainingRun(config, run_dir, hardware, resume=resume)
         except Exception:
             if missing:  # the corrected command is to find it free
                 shutil.rmtree(run_dir)
@@ -651,7 +659,7 @@ def train(config: Config, run_dir: Path | str, *, resume: bool = False) -> None:
             run.close()
 
 
-def _train_and_save(run: Run) -> None:
+def _train_and_save(run: TrainingRun) -> None:
     try:
         run.train()
         run.finish()
@@ -669,7 +677,7 @@ def _train_and_save(run: Run) -> None:
 
 
 @contextmanager
-def _signals_are_heeded(run: Run) -> Iterator[None]:
+def _signals_are_heeded(run: TrainingRun) -> Iterator[None]:
     """Let a signal ask the run to save and end, and a second one end it at once."""
 
     def stop(number: int, _: FrameType | None) -> None:

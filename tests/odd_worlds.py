@@ -45,6 +45,13 @@ class Whimsical(ToyWorld):
         super().reset(int(np.random.default_rng().integers(2**31)))
 
 
+class Gone(ToyWorld):
+    """Cannot be reached."""
+
+    def reset(self, seed):
+        raise BrokenPipeError("the robot is gone")
+
+
 class Failing(ToyWorld):
     """Falls over at its third agent step."""
 

@@ -9,6 +9,7 @@ from dreaming import TINY_DREAMER
 from pixelcontrol import advice
 from pixelcontrol.config import resolve
 from pixelcontrol.evaluate import Evaluation
+from pixelcontrol.experiments import summary
 from pixelcontrol.experiments.published import Published
 
 
@@ -41,12 +42,17 @@ def test_a_dead_seed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     cited = Published(
         "drqv2", "toy_reach", 200, mean=400.0, std=1.0, seeds=10, frames_per_second=None, source="a test"
     )
-    monkeypatch.setattr(advice, "published_at", lambda agent, task, frame: cited if frame >= 200 else None)
+    monkeypatch.setattr(summary, "published_at", lambda agent, task, frame: cited if frame >= 200 else None)
     config = resolve("toy_reach")
     (said,) = advice.on_evaluation(config, 200, outcome(39.0))
-    assert "this seed looks dead: DrQ-v2 is published with 400 at frame 200" in said
+    assert "this seed looks dead: DrQ-v2 is published with 400 by this frame" in said
     assert not [*advice.on_evaluation(config, 200, outcome(41.0))]
     assert not [*advice.on_evaluation(config, 199, outcome(0.0))]
+
+
+def test_no_seed_is_called_dead_where_next_to_nothing_is_published() -> None:
+    # 22 by then, of 1000
+    assert not [*advice.on_evaluation(resolve("acrobot_swingup"), 240_000, outcome(0.0))]
 
 
 def test_an_actor_that_a_penalty_draws_to_doing_nothing_is_noticed() -> None:

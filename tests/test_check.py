@@ -10,6 +10,8 @@ import pytest
 
 from pixelcontrol.cli import main
 
+OWN_TASKS = Path(__file__).parent / "envs"
+
 Check = Callable[..., str]
 
 
@@ -21,7 +23,7 @@ def film(tmp_path: Path) -> Path:
 @pytest.fixture
 def check(film: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Check:
     """Check a task, and return what was printed."""
-    monkeypatch.syspath_prepend(Path(__file__).parent / "envs")  # where my_robot lies
+    monkeypatch.syspath_prepend(OWN_TASKS)
 
     def run(task: str, *settings: str) -> str:
         small = f"--image-size 24 --action-repeat 1 --device cpu --film {film}".split()
@@ -62,18 +64,52 @@ def test_rewards_success_and_a_true_end_are_told(check: Check) -> None:
         ("odd_worlds:Idle", "warning: random actions met no reward"),
         ("odd_worlds:Idle", "tell no time limit"),
         ("odd_worlds:Whimsical", "  repeats      NO"),
-        ("my_robot:make_real_robot", "  repeats      not, as its spec says"),
     ],
 )
 def test_what_is_odd_is_named(check: Check, world: str, named: str) -> None:
     assert named in check(world)
 
 
+def test_a_real_robot_is_opened_once(check: Check) -> None:
+    words = check("my_robot:make_real_robot", "--eval-episodes", "0")
+    assert "  repeats      not, as its spec says" in words
+
+
 def test_what_a_world_raises_is_not_mended(check: Check) -> None:
     with pytest.raises(ZeroDivisionError):
         check("odd_worlds:Failing")
+    with pytest.raises(BrokenPipeError, match="the robot is gone"):  # which is no closed `| head`
+        check("odd_worlds:Gone")
 
 
-def test_what_a_run_would_be_refused_for_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "toy_reach", "--seed-frames", "2", "--device", "cpu"]) == 2
-    assert "fewer than 4 images (--n-step and one)" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("toy_reach --seed-frames 2", "fewer than 4 images (--n-step and one) of each of 1 worlds"),
+        ("toy_reach --envs 16 --seed-frames 40", "of each of 16 worlds"),
+        ("toy_reach --demonstrations nowhere", "--demonstrations is nowhere"),
+        ("toy_reach --start-from nowhere", "nowhere holds no run"),
+        ("toy_reach --image-size 16 --conv-strides 2,2,2,2", "vanish in 4 convolutions"),
+        ("cheetah_run --proprio nothing", "proprio has 'nothing'"),
+        ("my_robot:make_real_robot", "use --eval-episodes 0"),
+        ("my_robot:make_real_robot --envs 2 --eval-episodes 0", "use --envs 1"),
+        ("my_robot:make_world --agent privileged", "discloses nothing"),
+    ],
+)
+def test_what_a_run_would_be_refused_for_is_refused(
+    settings: str,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(OWN_TASKS)
+    given = [*settings.split(), "--device", "cpu"]
+    answers = []
+    for verb in ("check", "train"):
+        assert main([verb, *given]) == 2
+        answers.append(capsys.readouterr().err.partition(": ")[2].splitlines()[-1])
+    assert words in answers[0]
+    assert answers[0] == answers[1]
+    assert not list(tmp_path.iterdir())

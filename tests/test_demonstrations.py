@@ -22,6 +22,7 @@ from pixelcontrol.demonstrations import read_demonstrations, record
 from pixelcontrol.envs.toy import ToyWorld
 from pixelcontrol.envs.vector import PixelRenderer, VectorEnv
 from pixelcontrol.learner import Learner
+from pixelcontrol.policy import write_policy
 from pixelcontrol.replay import joined
 from pixelcontrol.train import train
 from pixelcontrol.types import Observation, TimeStep
@@ -361,9 +362,15 @@ def test_a_run_learns_from_them_and_resumes_with_no_others(
         assert main(["train", "--resume", str(run_dir), "--demonstrations", other]) == 2
         assert "they can be moved, not added or taken away" in capsys.readouterr().err
 
+    capsys.readouterr()
+    write_policy(halves, tmp_path / "policy")
+    assert main(["train", "--resume", str(tmp_path / "policy"), *moved]) == 1
+    assert "holds a policy and no run" in capsys.readouterr().err
+
     shutil.copy(next((tmp_path / "moved").iterdir()), tmp_path / "moved" / "0003.npz")
     with pytest.raises(
-        CheckpointError, match=r"was saved with demonstrations .*let its worlds be as they were"
+        CheckpointError,
+        match=r"was saved with demonstrations .*; resume with the code, and the demonstrations",
     ):
         train(small(demonstrations=moved[1], frames=500), halves, resume=True)
 

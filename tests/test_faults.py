@@ -32,7 +32,7 @@ from pixelcontrol import train as loop
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.envs import vector
 from pixelcontrol.envs.vector import VectorEnv
-from pixelcontrol.errors import STOP_SIGNALS
+from pixelcontrol.errors import STOP_SIGNALS, SWEEP_STOPS
 from pixelcontrol.settings import flag, spell
 
 SAVE_OFTEN = TINY | {"save_every_frames": 20, "eval_every_frames": 400}
@@ -248,13 +248,18 @@ def stop_within_a_save() -> None:
     Checkpoints._write = stop_and_write  # type: ignore[method-assign]
 
 
-def test_a_signal_during_a_save_lets_it_finish(begun: Path, undisturbed: Path) -> None:
+@pytest.mark.parametrize("asked", [(signal.SIGTERM,), (signal.SIGTERM, SWEEP_STOPS)])
+def test_a_signal_during_a_save_lets_it_finish(
+    asked: tuple[signal.Signals, ...], begun: Path, undisturbed: Path
+) -> None:
+    """A scheduler may ask both a sweep and its runs."""
     before = saves(begun)
     run = start(begun, prepare=stop_within_a_save)
     assert run.stopped(), run.printed()
-    run.signal(signal.SIGTERM)
+    for number in asked:
+        run.signal(number)
     run.signal(signal.SIGCONT)
-    assert run.ended() == 128 + signal.SIGTERM, run.printed()
+    assert run.ended() in {128 + number for number in asked}, run.printed()
     assert saves(begun) > before
     resumed = start(begun)
     assert resumed.ended() == 0, resumed.printed()

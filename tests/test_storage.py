@@ -78,6 +78,9 @@ def test_nothing_fits_is_said_with_numbers_and_a_remedy(machine, tmp_path):
     assert "1.9 GB free on gpu, 4.9 GB free on ram, 0.0 GB free on disk" in str(error.value)
     # (7e9 - 2 GiB) / 21,168
     assert "lower --replay-capacity, to about 229,000, or --image-size" in str(error.value)
+    with pytest.raises(ValueError, match="resume where more is free") as error:
+        choose((1_000_000, 1, 3, 84, 84), CUDA, tmp_path, RESERVE_BYTES, resumed=True)
+    assert "--replay-capacity" not in str(error.value)
 
 
 def test_this_machine_has_a_place_for_a_small_replay(tmp_path):

@@ -32,7 +32,7 @@ from pixelcontrol.evaluate import evaluate
 from pixelcontrol.experiments.runs import read_runs
 from pixelcontrol.logger import Progress
 from pixelcontrol.settings import flag, spell
-from pixelcontrol.train import Counters, NotFinite, OutOfMemory, Run, train
+from pixelcontrol.train import Counters, NotFinite, OutOfMemory, TrainingRun, train
 
 TINY: dict[str, Any] = {
     "frames": 600,
@@ -135,15 +135,15 @@ def test_work_may_be_queued_before_actions_are_awaited(
         original = getattr(owner, method)
         monkeypatch.setattr(owner, method, lambda *a, **k: (order.append(method), original(*a, **k))[1])
 
-    noted(Run, "_learn")
-    noted(Run, "_checked")
-    build = Run.__init__
+    noted(TrainingRun, "_learn")
+    noted(TrainingRun, "_checked")
+    build = TrainingRun.__init__
 
-    def queueing(self: Run, *arguments: Any, **options: Any) -> None:
+    def queueing(self: TrainingRun, *arguments: Any, **options: Any) -> None:
         build(self, *arguments, **options)
         self.learner.capturable = True
 
-    monkeypatch.setattr(Run, "__init__", queueing)
+    monkeypatch.setattr(TrainingRun, "__init__", queueing)
     monkeypatch.setattr(learner, "WARM_UP_UPDATES", 10**6)  # a CPU has no graphs
     train(tiny(), tmp_path)
     assert_same(finished, tmp_path)
@@ -230,6 +230,29 @@ def test_stopped_and_resumed_equals_undisturbed(
     train(tiny(), tmp_path, resume=True)
     assert_same(finished, tmp_path)
     assert rows(finished / "eval.csv") == rows(tmp_path / "eval.csv")
+
+
+def test_two_cameras_and_depth_are_learned_from_and_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {"task": "cheetah_run", "camera": ("0", "back"), "depth": 8.0, "proprio": ("position",)}
+    config = tiny(**seen, frames=200, eval_episodes=0)
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    train(config, whole)
+    train_and_stop(config, halves, 40, monkeypatch)
+    train(config, halves, resume=True)
+    assert_same(whole, halves)
+    said = pixelcontrol.load(halves).description()
+    assert "distance (255 at 8 m) of camera 0, then of camera back; proprio is position (8)" in said
+
+
+def test_episodes_of_an_evaluation_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end one by one, and worlds that have ended begin others meanwhile, which are nobody's."""
+    monkeypatch.syspath_prepend(Path(__file__).parent / "envs")
+    train(tiny(task="my_robot:make_world", frames=200, image_size=(24,), eval_episodes=3), tmp_path)
+    state = Checkpoints(tmp_path).load()["eval_env"]
+    assert any(len(actions) > 0 for actions in state["actions"])
+    assert state["last"] == [True, True, True]
 
 
 @pytest.mark.parametrize("rounds", [28, 60])
@@ -334,7 +357,7 @@ def test_an_agent_of_images_alone_refuses_proprioception(tmp_path: Path) -> None
 
 def test_nothing_is_disclosed_where_a_policy_is_judged(tmp_path: Path) -> None:
     config = sensing("privileged", "make_disclosing_world")
-    run = Run(config, tmp_path, choose_hardware(config), resume=False)
+    run = TrainingRun(config, tmp_path, choose_hardware(config), resume=False)
     try:
         assert run.eval_env is not None
         assert (run.env.spec.privileged_dim, run.eval_env.spec.privileged_dim) == (5, 0)
@@ -507,7 +530,12 @@ def test_updates_made_before_a_world_failed_are_not_made_again(
 def test_a_first_start_that_came_to_nothing_leaves_the_directory_free(tmp_path: Path) -> None:
     assert not loop.holds_run(tmp_path)
     train(tiny(frames=200), tmp_path)
-    assert loop.holds_run(tmp_path)
+    table = (tmp_path / "train.csv").read_bytes()
+    with pytest.raises(
+        ValueError, match=r"already holds a run; continue it with --resume .*, or choose another"
+    ):
+        train(tiny(frames=200), tmp_path)
+    assert (tmp_path / "train.csv").read_bytes() == table
     shutil.rmtree(tmp_path / "checkpoint")
     assert loop.holds_run(tmp_path)  # there are evaluations
     for table in ("train.csv", "eval.csv"):
@@ -520,7 +548,7 @@ def test_a_run_saves_every_half_hour_however_slow_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = set()
-    monkeypatch.setattr(Run, "save", lambda self, wait=True: saved.add(self.frame))
+    monkeypatch.setattr(TrainingRun, "save", lambda self, wait=True: saved.add(self.frame))
     monkeypatch.setattr(loop, "SAVE_EVERY_SECONDS", 0.0)
     train(tiny(frames=200, save_every_frames=100_000, eval_episodes=0), tmp_path)
     assert saved == set(range(4, 201, 4))
@@ -530,7 +558,7 @@ def test_a_run_of_a_real_robot_saves_every_few_minutes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = []
-    monkeypatch.setattr(Run, "save", lambda self, wait=True: saved.append(self.frame))
+    monkeypatch.setattr(TrainingRun, "save", lambda self, wait=True: saved.append(self.frame))
     monkeypatch.setattr(loop, "SAVE_ROBOT_EVERY_SECONDS", 0.0)
     robot = tiny(
         task="sensing:make_real_world", frames=200, envs=1, save_every_frames=100_000, eval_episodes=0
@@ -652,7 +680,7 @@ def test_a_best_policy_is_no_run_that_could_go_on(
     shutil.copytree(finished / "best", tmp_path / "best")
     before = sorted((tmp_path / "best").rglob("*"))
     assert main(["train", "--resume", str(tmp_path / "best")]) == 1
-    assert "holds a policy and no run; resume the run that it is of, or begin one with --start-from" in capsys.readouterr().err
+    assert "holds a policy and no run; resume the run that it is of, or begin one" in capsys.readouterr().err
     assert [path for path in sorted((tmp_path / "best").rglob("*")) if path.name != "lock"] == before
 
 
@@ -850,7 +878,7 @@ def test_other_errors_are_not_taken_for_memory_that_ran_out(
     def fail(*_: Any) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(Run, "_learn", fail)
+    monkeypatch.setattr(TrainingRun, "_learn", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         train(tiny(eval_episodes=0), tmp_path)
 
@@ -861,7 +889,7 @@ def test_any_number_of_worlds_makes_the_same_updates(worlds: int, every: int) ->
     """One world's loop, written out: after `learn_from` agent steps, before every `every`-th one."""
     learn_from, total = 20, 480
     expected = [step for step in range(total) if step >= learn_from and step % every == 0]
-    run = object.__new__(Run)
+    run = object.__new__(TrainingRun)
     run.config = tiny(update_every_agent_steps=every)
     run.counters = Counters(learn_from=learn_from)
     made = 0

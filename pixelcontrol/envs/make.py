@@ -79,11 +79,7 @@ def make_env(
                 f"`renderer`, for DmcWorld, or use --renderer {drawn_by}"
             )
         _check_spec(task.name, world, spec, image_size, action_repeat)
-        if num_worlds > 1 and not spec.repeats:
-            raise ValueError(
-                f"{task.name} does not repeat, as a robot of which there is one, and {num_worlds} were to be "
-                "opened at once: use --envs 1 --eval-episodes 0"
-            )
+        refuse_several_robots(task.name, spec, num_worlds)
         draw: Renderer
         if scene is not None:
             from pixelcontrol.envs.render.warp import WarpRenderer  # it takes half a second to load
@@ -103,6 +99,19 @@ def make_env(
         seed=seed,
         stream=stream,
     )
+
+
+def refuse_several_robots(name: str, spec: WorldSpec, num_worlds: int) -> None:
+    """Refuse to open a robot more than once.
+
+    Raises:
+        ValueError: names the settings.
+    """
+    if num_worlds > 1 and not spec.repeats:
+        raise ValueError(
+            f"{name} does not repeat, as a robot of which there is one, and {num_worlds} were to be opened at "
+            "once: use --envs 1 --eval-episodes 0"
+        )
 
 
 def world_factory(

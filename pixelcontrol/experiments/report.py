@@ -339,8 +339,8 @@ def _policy_section(runs: Sequence[Run], colours: Mapping[str, str]) -> str:
     if not cards:
         return ""
     hint = (
-        "The first episode of each run's last evaluation. Beside it what the agent sees: the images of its "
-        "observation in its own resolution, newest on top."
+        "The first episode of each run's last evaluation. Beside it what the agent sees by its first camera: the "
+        "images of its observation in its own resolution, newest on top."
     )
     return _section("policies", "Policies", hint, f'<div class="policies">{"".join(cards)}</div>')
 

@@ -194,7 +194,7 @@ def reference_return(task: str, frame: int, runs: Sequence[Run]) -> float | None
         best = published.mean
     else:
         reached = [run for run in runs if run.task == task and run.frame[-1] >= frame]
-        if len(reached) == 1:
+        if len(reached) < 2:
             return None
         best = max(float(np.interp(frame, run.frame, run.episode_return)) for run in reached)
     return best if best > 0.05 * (max_return(task) or 0) else None

@@ -39,7 +39,7 @@ from rich.table import Table
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.config import reserve_bytes, resolve, split_agent, transitions_kept
 from pixelcontrol.envs.tasks import PAPER_TASKS, channel_count, find_task
-from pixelcontrol.errors import Interrupted, heeded_signals
+from pixelcontrol.errors import SWEEP_STOPS, Interrupted, heeded_signals
 from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND
 from pixelcontrol.experiments.runs import agent_name, short_count
 from pixelcontrol.logger import clock
@@ -201,7 +201,8 @@ def choose_parallel(jobs: Sequence[Job], device: str) -> int:
     """How many runs to train at a time: as many as fit into the memory of the device, at most one per core.
 
     Args:
-        jobs: what is to run; the largest decides.
+        jobs: all of the sweep, finished ones too: a run that goes on keeps its number of threads, and so its bits.
+            The largest decides.
         device: "auto", "cpu" or "cuda", as training takes it.
     """
     memory = _free_gpu_bytes(device) or available_ram_bytes()
@@ -316,7 +317,7 @@ LIBC = ctypes.CDLL(None)
 
 def _die_with_parent() -> None:
     pr_set_pdeathsig = 1
-    LIBC.prctl(pr_set_pdeathsig, signal.SIGTERM)
+    LIBC.prctl(pr_set_pdeathsig, SWEEP_STOPS)
 
 
 def progress(job: Job) -> dict[str, float]:
@@ -367,9 +368,9 @@ class ThisMachine:
         return handle.poll()
 
     def stop(self, handles: Sequence[subprocess.Popen[bytes]]) -> None:
-        """SIGTERM, on which training saves."""
+        """Let the runs save and end."""
         for handle in handles:
-            handle.terminate()
+            handle.send_signal(SWEEP_STOPS)
         for handle in handles:
             handle.wait()
 
@@ -420,7 +421,7 @@ class RayCluster:
             return -1
 
     def stop(self, handles: Sequence[Any]) -> None:
-        """Interrupt the tasks, which end their processes with SIGTERM."""
+        """Interrupt the tasks, which let their runs save and end."""
         for handle in handles:
             self.ray.cancel(handle)
         self.ray.wait(list(handles), num_returns=len(handles), timeout=60)
@@ -431,7 +432,7 @@ def _run_to_its_end(command: list[str], log: str, threads: int) -> int:
     try:
         return process.wait()
     except KeyboardInterrupt:  # how Ray cancels
-        process.terminate()
+        process.send_signal(SWEEP_STOPS)
         return process.wait()
 
 

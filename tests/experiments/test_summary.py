@@ -102,6 +102,7 @@ def test_a_score_knows_its_dead_seeds_and_the_published_figure(write_run):
 def test_without_a_published_figure_the_best_seed_is_the_reference(write_run):
     runs = read_runs([write_run(task="toy_reach", seed=seed, returns=[0, 10 * seed]) for seed in range(3)])
     assert reference_return("toy_reach", 10_000, runs) == 20
+    assert reference_return("toy_reach", 10_000, []) is None
     assert scores(runs)[0].dead == 1
 
 

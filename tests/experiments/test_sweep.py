@@ -25,6 +25,7 @@ from pixelcontrol.experiments.sweep import (
     progress,
     run_all,
     run_command,
+    start_process,
     state,
     sweep,
 )
@@ -308,6 +309,27 @@ def test_a_signal_stops_the_sweep_and_its_runs(tmp_path):
         run_all(four_runs(tmp_path), Interrupting(2), program=FAKE, poll_seconds=0.01)
     assert stop.value.exit_status == 128 + signal.SIGUSR1
     assert signal.getsignal(signal.SIGUSR1) is before
+
+
+SAYS_ITS_SIGNAL = """
+import signal, sys
+from pixelcontrol.errors import STOP_SIGNALS
+for number in STOP_SIGNALS:
+    signal.signal(number, lambda number, _: sys.exit(100 + number))
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def test_runs_are_asked_to_end_by_a_signal_of_their_own(tmp_path):
+    log = tmp_path / "output.log"
+    run = start_process([sys.executable, "-c", SAYS_ITS_SIGNAL], log, threads=1)
+    while "ready" not in log.read_text():
+        assert run.poll() is None
+        time.sleep(0.01)
+    ThisMachine(1).stop([run])
+    assert run.returncode == 100 + signal.SIGUSR2
 
 
 def test_progress_reads_whole_lines_only(tmp_path):
