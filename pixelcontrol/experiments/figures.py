@@ -392,7 +392,7 @@ def _panels(number: int, axis: Axis | None = None, rows_of_text: int = 0) -> tup
     columns = -(-number // rows)
     width, height = (2.5, 1.85) if number > 8 else (3.4, 2.6)
     height = max(height, 0.25 * rows_of_text)
-    figure = Figure(figsize=(max(5.2, width * columns), height * rows + 0.9), layout="constrained")
+    figure = Figure(figsize=(max(5.2, width * columns), height * rows), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for empty in panels[number:]:
         empty.set_visible(False)
@@ -477,15 +477,19 @@ def _label_ends(
             if abs(x - other_x) < apart_x * right and abs(height - other_height) < apart_y:
                 height = other_height + apart_y
         written = sorted([*written, (x, height)], key=lambda place: place[1])
-        # A halo, and the words: with effects, an SVG has their outlines alone and cannot be searched for them.
-        for effects in ([withStroke(linewidth=2, foreground="white")], []):
+        # A halo, and the words: with effects, an SVG has their outlines alone and cannot be searched for them, and
+        # a PNG spaces them otherwise, so the halo is all white.
+        for colour, effects in (
+            ("white", [withStroke(linewidth=2.5, foreground="white")]),
+            (colours[curve.agent], []),
+        ):
             axes.annotate(
                 label,
                 (x, height),
                 (5, 0),
                 xycoords=axes.get_xaxis_transform(),
                 textcoords="offset points",
-                color=colours[curve.agent],
+                color=colour,
                 fontsize=8,
                 va="center",
                 annotation_clip=False,
@@ -525,11 +529,19 @@ def _legend(
         diamond = Line2D([], [], color=colour, linestyle="--", linewidth=1, marker="D", markersize=4)
         diamond.set(markerfacecolor="white", label=f"{whose}published, 95 % interval")
         entries.append(diamond)
-    for entry in entries:
-        entry.set_label("\n".join(textwrap.wrap(str(entry.get_label()), 50)))
-    widest_inches = 0.75 + 0.08 * min(50, max(len(str(entry.get_label())) for entry in entries))
+    labels = ["\n".join(textwrap.wrap(str(entry.get_label()), 50)) for entry in entries]
+    for entry, label in zip(entries, labels, strict=True):
+        entry.set_label(label)
+    widest_inches = 0.75 + 0.08 * max(len(line) for label in labels for line in label.split("\n"))
     columns = max(1, int(figure.get_figwidth() / widest_inches))
+    rows = [labels[i : i + columns] for i in range(0, len(labels), columns)]
+    _heighten(figure, sum(max(label.count("\n") + 1 for label in row) for row in rows))
     figure.legend(handles=entries, loc="outside upper left", ncols=columns, frameon=False, handlelength=3)
+
+
+def _heighten(figure: Figure, lines: int) -> None:
+    """Make room for lines of text, so that panels keep their height."""
+    figure.set_figheight(figure.get_figheight() + 0.17 * lines + 0.15)
 
 
 def _say(figure: Figure, sentences: Sequence[str]) -> None:
@@ -537,6 +549,7 @@ def _say(figure: Figure, sentences: Sequence[str]) -> None:
     width = int(figure.get_figwidth() * 15)
     lines = [line for sentence in sentences for line in textwrap.wrap("⚠ " + sentence, width)]
     if lines:
+        _heighten(figure, len(lines))
         figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color=_WARNING)
 
 
