@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from pixelcontrol import advice
 from pixelcontrol.build import (
@@ -29,6 +30,8 @@ from pixelcontrol.types import TimeStep
 MOST_AGENT_STEPS = 1_000
 # How far the episode goes that is to repeat itself.
 REPEATED_AGENT_STEPS = 50
+# Of an agent step; the suite's rewards are at most 1 for a frame.
+LARGE_REWARD = 100.0
 
 
 def check(config: Config, film: Path) -> None:
@@ -36,7 +39,7 @@ def check(config: Config, film: Path) -> None:
 
     Args:
         config: as a run would have it; what it would be refused for, but for memory, is refused here.
-        film: file to write: .mp4 or .gif; of several cameras the first.
+        film: file to write: .mp4 or .gif; cameras side by side, each with its distances in grey below.
 
     Raises:
         ValueError: the task cannot be built, or the agent not for it.
@@ -46,15 +49,15 @@ def check(config: Config, film: Path) -> None:
     hardware = replace(choose_hardware(config), workers=0)
     env = build_env(config, hardware, 1, TRAIN_STREAM)
     try:
-        refuse_what_cannot_run(config, env.spec, hardware.envs)
-        shapes = Shapes.of(env)
+        spec, shapes = env.spec, Shapes.of(env)
+        refuse_what_cannot_run(config, spec, hardware.envs)
         agent = build_agent(config, shapes, hardware.device)
         if config.loop.start_from:
             start_from(Path(config.loop.start_from), config, agent, shapes)
         if config.loop.demonstrations:
             read_demonstrations(config, env)
         actions = np.random.default_rng(config.seed)
-        print(f"{config.task}: {env.spec.about or 'says nothing of itself'}")
+        print(f"{config.task}: {spec.about or 'says nothing of itself'}")
         _say("observation", _observation(env))
         started = time.monotonic()
         rows = [env.reset()]
@@ -64,23 +67,30 @@ def check(config: Config, film: Path) -> None:
         repeats = _repeats(config, env, actions)
     finally:
         env.close()
-    _say("episode", _ending(rows, env.spec.action_repeat))
     rewards = np.array([row.reward[0] for row in rows[1:]])
+    _say("episode", _ending(rows))
     _say(
         "rewards",
         f"{rewards.min():.3g} to {rewards.max():.3g} for an agent step, 0 in {(rewards == 0).mean():.0%}; return "
         f"{rewards.sum():.1f} of random actions",
     )
-    if env.spec.tells_success:
+    if spec.tells_success:
         _say("success", "yes" if rows[-1].success else "no")
     images = np.concatenate([row.image.cpu().numpy() for row in rows])
-    _say("images", f"brightness {images.mean():.0f} of 255, from {images.min()} to {images.max()}")
+    cameras = np.split(images, range(spec.camera_channels, images.shape[1], spec.camera_channels), axis=1)
+    for number, seen in enumerate(cameras):
+        _say(f"camera {number}", f"brightness {seen.mean():.0f} of 255, from {seen.min()} to {seen.max()}")
+    for name in ("proprio", "privileged"):
+        numbers = np.concatenate([getattr(row, name) for row in rows])
+        if numbers.size:
+            ends = zip(numbers.min(axis=0), numbers.max(axis=0), strict=True)
+            _say(name, ", ".join(f"{low:.3g} to {high:.3g}" for low, high in ends))
     _say("repeats", repeats)
     _say("speed", f"{len(rewards) / seconds:.0f} agent steps/s of one world, images included")
     film.parent.mkdir(parents=True, exist_ok=True)
-    write_video(film, images[:, :3].transpose(0, 2, 3, 1))
+    write_video(film, np.concatenate([_as_film(seen) for seen in cameras], axis=2))
     _say("film", str(film))
-    for warning in (*advice.on_settings(config, env.spec.episode_frames), *_faults(images, rewards)):
+    for warning in (*advice.on_settings(config, spec.episode_frames), *_faults(cameras, rewards)):
         print(f"warning: {warning}")
 
 
@@ -96,6 +106,13 @@ def _observation(env: VectorEnv) -> str:
         f"images of {channels} planes, {height}x{width} pixels, by renderer {env.renderer.name}{beside}; "
         f"{env.spec.action_dim} actions, each for {env.spec.action_repeat} frames"
     )
+
+
+def _ending(rows: list[TimeStep]) -> str:
+    agent_steps = len(rows) - 1
+    if not rows[-1].last[0]:
+        return f"no end within {agent_steps:,} agent steps"
+    return f"{agent_steps:,} agent steps, to {'a time limit' if rows[-1].discount[0] else 'a true end'}"
 
 
 def _step(env: VectorEnv, actions: np.random.Generator) -> TimeStep:
@@ -123,21 +140,37 @@ def _repeats(config: Config, env: VectorEnv, actions: np.random.Generator) -> st
         other.close()
 
 
-def _ending(rows: list[TimeStep], action_repeat: int) -> str:
-    frames = (len(rows) - 1) * action_repeat
-    if not rows[-1].last[0]:
-        return f"not at its end after {frames:,} frames"
-    return f"{frames:,} frames, to " + ("a time limit" if rows[-1].discount[0] else "a true end")
+def _as_film(
+    seen: UInt8[np.ndarray, "images channels height width"],
+) -> UInt8[np.ndarray, "images all_rows width 3"]:
+    """Colours, and below them the fourth channel in grey where there is one."""
+    colours = seen[:, :3].transpose(0, 2, 3, 1)
+    distances = [seen[:, channel, :, :, None].repeat(3, axis=3) for channel in range(3, seen.shape[1])]
+    return np.concatenate([colours, *distances], axis=1)
 
 
-def _faults(images: np.ndarray, rewards: np.ndarray) -> Iterator[str]:
+def _faults(
+    cameras: list[UInt8[np.ndarray, "images channels height width"]], rewards: Float32[np.ndarray, " steps"]
+) -> Iterator[str]:
     """Name what makes learning impossible or hard."""
-    if (images == images[:1]).all():
-        yield "all images of the episode are the same: is what is drawn what is stepped?"
-    elif images.std(axis=(1, 2, 3)).max() < 1.0:
-        yield "images are of one colour: where does the camera look?"
+    for number, seen in enumerate(cameras):
+        whose = f"camera {number}: " if len(cameras) > 1 else ""
+        if (seen == seen[:1]).all():
+            yield f"{whose}all images of the episode are the same: is what is drawn what is stepped?"
+        elif seen.std(axis=(1, 2, 3)).max() < 1.0:
+            yield f"{whose}images are of one colour: where does the camera look?"
     if not rewards.any():
         yield (
             "random actions met no reward: show how (--demonstrations), reward what leads there, or see what "
             "--saturation-margin 2 finds in the preset quick"
+        )
+    elif (rewards == rewards[0]).all():
+        yield (
+            f"every reward was {rewards[0]:g}, whatever was done: show how it gets another (--demonstrations), or "
+            "reward what leads there"
+        )
+    if (largest := np.abs(rewards).max()) > LARGE_REWARD:
+        yield (
+            f"rewards of up to {largest:.3g}: the settings were found with rewards of at most 1 for a frame; "
+            "divide yours"
         )

@@ -12,6 +12,7 @@ An episode of T agent steps is one file, as `numpy.savez` writes it, in a folder
     proprio     float32 (T + 1, proprio_dim)            where the world gives proprioception
     privileged  float32 (T + 1, privileged_dim)         where the agent makes use of what the world discloses
     action_repeat  int64 ()                             frames for which each action was held; may be left out
+    about          str ()                               what images and numbers are; may be left out
 
 `record` writes them; so may any other program.
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -32,7 +34,7 @@ from pixelcontrol.build import Shapes, build_env, build_replay, choose_hardware,
 from pixelcontrol.config import Config
 from pixelcontrol.envs.vector import VectorEnv
 from pixelcontrol.machine import to_device
-from pixelcontrol.types import Replay, TimeStep
+from pixelcontrol.types import Replay, TimeStep, WorldSpec
 
 # Random streams of recorded episodes: each is numbered on from those of training and evaluation.
 FIRST_STREAM = 2
@@ -130,6 +132,10 @@ def _read(file: Path, content: bytes, env: VectorEnv) -> Mapping[str, np.ndarray
     except Exception as error:  # NumPy, zip and their decoders raise whatever they like
         raise ValueError(f"{file} cannot be read: {error}; write it with numpy.savez") from error
     spec = env.spec
+    if (about := str(episode.pop("about", spec.about))) != spec.about:
+        warnings.warn(
+            f"{file} is of another world than this run's, where {spec.about}: {about}", stacklevel=2
+        )
     held = episode.pop("action_repeat", spec.action_repeat)
     if not np.array_equal(held, spec.action_repeat):
         raise ValueError(
@@ -234,8 +240,10 @@ def record(config: Config, begin: Callable[[], Act], folder: str | Path, episode
                 break
             number += 1
             returns.append(sum(float(row.reward[0]) for row in rows))
-            name = f"{number:04d}-return-{returns[-1]:.0f}.npz"
-            _write(folder / name, rows, config.loop.action_repeat)
+            told = [row.success[0] for row in rows[1:] if row.success is not None]
+            success = ("-success" if any(told) else "-failure") if told else ""
+            name = f"{number:04d}-return-{returns[-1]:.0f}{success}.npz"
+            _write(folder / name, rows, env.spec)
     finally:
         env.close()
     return returns
@@ -261,7 +269,7 @@ def _run_episode(env: VectorEnv, begin: Callable[[], Act]) -> list[TimeStep]:
     return rows
 
 
-def _write(path: Path, rows: list[TimeStep], action_repeat: int) -> None:
+def _write(path: Path, rows: list[TimeStep], spec: WorldSpec) -> None:
     """Write an episode; a file of this name is whole or not there."""
     unfinished = path.with_suffix(".tmp")
     with unfinished.open("wb") as file:
@@ -273,6 +281,7 @@ def _write(path: Path, rows: list[TimeStep], action_repeat: int) -> None:
             discount=np.concatenate([row.discount for row in rows[1:]]),
             proprio=np.concatenate([row.proprio for row in rows]),
             privileged=np.concatenate([row.privileged for row in rows]),
-            action_repeat=np.int64(action_repeat),
+            action_repeat=np.int64(spec.action_repeat),
+            about=np.str_(spec.about),
         )
     unfinished.rename(path)

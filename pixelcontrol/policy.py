@@ -304,6 +304,12 @@ class Policy:
                 raise ValueError(
                     f"this agent was trained with {asdict(seen)}, and {config.task} now has {asdict(found)}"
                 )
+            if self.about not in ("", env.spec.about):
+                warnings.warn(
+                    f"{config.task} is another than this agent was trained in, where {self.about}; now "
+                    f"{env.spec.about}",
+                    stacklevel=2,
+                )
             return evaluate(self.agent, env, episodes)
         finally:
             env.close()

@@ -59,7 +59,7 @@ from pixelcontrol.journal import Journal
 from pixelcontrol.learner import Learner
 from pixelcontrol.logger import Progress, clock
 from pixelcontrol.replay import ring_rows
-from pixelcontrol.rundir import RunLock, write_json
+from pixelcontrol.rundir import RunLock, read_json, write_json
 from pixelcontrol.settings import flag, spell
 from pixelcontrol.types import Agent, Replay, TimeStep
 
@@ -136,15 +136,18 @@ class TrainingRun:
         self.agent = build_agent(config, self.shapes, hardware.device)
         self.checkpoints = Checkpoints(run_dir)
         goes_on = resume and self.checkpoints.exist()
+        begun_in = ""
         if loop.start_from and not goes_on:
-            start_from(Path(loop.start_from), config, self.agent, self.shapes)
+            begun_in = start_from(Path(loop.start_from), config, self.agent, self.shapes)
         self.progress.say(self._announcement())
+        if begun_in not in ("", spec.about):
+            self.progress.say(f"  note: where those networks come from, {begun_in}")
         for warning in advice.on_settings(config, spec.episode_frames):
             self.progress.say(f"  warning: {warning}")
         shown = read_demonstrations(config, self.env) if loop.demonstrations else None
         self.replay = self._build_replay(shown.size_bytes if shown else 0, resumed=goes_on)
         # what a checkpoint must be of, to go on from it
-        self.identity = dataclasses.asdict(self.shapes)
+        self.identity = dataclasses.asdict(self.shapes) | {"world": spec.about}
         demonstrations = None
         if shown:
             demonstrations = shown.replay(config, self.env, self.replay, hardware.device)
@@ -559,7 +562,7 @@ def _between_episodes(env: VectorEnv) -> dict[str, Any]:
     return env.state() | {"last": [True] * env.num_worlds}
 
 
-def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Shapes) -> None:
+def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Shapes) -> str:
     """Give `agent` the networks of another run's last checkpoint; all else of it begins anew.
 
     Args:
@@ -567,6 +570,9 @@ def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Shapes) -> N
         config: of this run.
         agent: of this run.
         shapes: of this run's worlds.
+
+    Returns:
+        What its worlds' images, proprioception and actions were, in words.
 
     Raises:
         ValueError: there is no such run, it has no usable checkpoint, or its worlds or networks are others.
@@ -599,6 +605,7 @@ def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Shapes) -> N
         else:
             remedy = f"are not built as this run's: {error}"
         raise ValueError(f"--start-from is {run_dir}, whose networks {remedy}") from error
+    return str(read_json(run_dir / "config.json").get("world", ""))
 
 
 def holds_run(run_dir: Path) -> bool:

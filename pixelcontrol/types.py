@@ -44,6 +44,8 @@ class WorldSpec:
         privileged_dim: how many numbers it discloses in training alone (see `DisclosingWorld`).
         tells_success: whether it knows when its task is achieved (see `JudgingWorld`).
         about: what whoever acts in it elsewhere must know of its images, proprioception and actions, in words.
+        camera_channels: how many channels each camera's image has, where its images are of several that lie behind
+            one another.
     """
 
     action_dim: int
@@ -56,6 +58,7 @@ class WorldSpec:
     privileged_dim: int = 0
     tells_success: bool = False
     about: str = ""
+    camera_channels: int = 3
 
 
 @runtime_checkable

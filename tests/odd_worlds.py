@@ -20,6 +20,46 @@ class Idle(ToyWorld):
         return 0.0, discount, last
 
 
+class Hopeless(ToyWorld):
+    """Rewards everything alike."""
+
+    def step(self, action):
+        _, discount, last = super().step(action)
+        return -2.0, discount, last
+
+
+class Lavish(ToyWorld):
+    """Rewards in another currency."""
+
+    def step(self, action):
+        reward, discount, last = super().step(action)
+        return 1e5 * reward, discount, last
+
+
+class HalfBlind(ToyWorld):
+    """Has two cameras with distances, the second of which sees nothing."""
+
+    @cached_property
+    def spec(self):
+        spec = super().spec
+        return replace(spec, payload_shape=(8, *spec.payload_shape[1:]), camera_channels=4)
+
+    def observe(self, out):
+        out[:] = 0
+        super().observe(out[:3])
+
+
+class Numb(ToyWorld):
+    """Senses noise that no seed decides."""
+
+    @cached_property
+    def spec(self):
+        return replace(super().spec, proprio_dim=1)
+
+    def sense(self, out):
+        out[:] = np.random.default_rng().normal()
+
+
 class Foggy(ToyWorld):
     """Shows one colour, another at every step."""
 

@@ -65,6 +65,16 @@ def make_old_world(image_size, action_repeat):
     return GymnasiumWorld(Old(), image_size, action_repeat)
 
 
+class Strong(Blind):
+    """Of the same shapes as `Blind`, and takes other controls."""
+
+    action_space = Box(-2.0, 2.0, (1,), np.float32)
+
+
+def make_strong_world(image_size, action_repeat):
+    return GymnasiumWorld(Strong(), image_size, action_repeat, proprio="arm", success="close")
+
+
 class Telling(Blind):
     """Tells the simulator's own count of its steps, and a map that is a picture."""
 

@@ -36,14 +36,28 @@ def check(film: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 def test_it_says_what_a_task_is_like_and_films_it(check: Check, film: Path) -> None:
     words = check("toy_reach")
     assert "images of 3 planes, 24x24 pixels, by renderer own; 2 actions, each for 1 frames\n" in words
-    assert "  episode      50 frames, to a time limit\n" in words
+    assert "  episode      50 agent steps, to a time limit\n" in words
     assert "  repeats      yes" in words
     assert "warning" not in words
     assert len(imageio.imread(film)) == 51
 
 
 def test_an_agent_that_is_told_more_is_shown_more(check: Check) -> None:
-    assert ", 4 numbers of privileged; " in check("toy_reach", "--agent", "privileged")
+    words = check("toy_reach", "--agent", "privileged")
+    assert ", 4 numbers of privileged; " in words
+    (told,) = [line for line in words.splitlines() if line.startswith("  privileged  ")]
+    assert told.count(" to ") == 4
+
+
+def test_every_camera_is_filmed_and_judged(check: Check, film: Path) -> None:
+    words = check("odd_worlds:HalfBlind", "--action-repeat", "1")
+    assert "  camera 0     brightness " in words
+    assert "  camera 1     brightness 0 of 255, from 0 to 0\n" in words
+    assert "warning: camera 1: all images of the episode are the same" in words
+    assert "camera 0: " not in words
+    # enlarged by a whole number: two cameras side by side, the fourth channel below
+    _, height, width, _ = imageio.imread(film).shape
+    assert height == width >= 48
 
 
 def test_rewards_success_and_a_true_end_are_told(check: Check) -> None:
@@ -63,7 +77,10 @@ def test_rewards_success_and_a_true_end_are_told(check: Check) -> None:
         ("odd_worlds:Foggy", "warning: images are of one colour"),
         ("odd_worlds:Idle", "warning: random actions met no reward"),
         ("odd_worlds:Idle", "tell no time limit"),
+        ("odd_worlds:Hopeless", "warning: every reward was -2, whatever was done"),
+        ("odd_worlds:Lavish", "warning: rewards of up to"),
         ("odd_worlds:Whimsical", "  repeats      NO"),
+        ("odd_worlds:Numb", "  repeats      NO"),
     ],
 )
 def test_what_is_odd_is_named(check: Check, world: str, named: str) -> None:

@@ -173,6 +173,10 @@ def test_every_setting_says_what_it_is_and_where_it_comes_from(agent: str) -> No
         ({"task": "cheetha_run"}, "'cheetah_run'"),
         ({"agent": "drqv3"}, "did you mean 'drqv2'"),
         ({"agent": "nowhere:KIND"}, "agent 'nowhere:KIND': No module named 'nowhere'; is it on PYTHONPATH?"),
+        (
+            {"agent": "imports_nothing:KIND"},
+            "No module named 'no_such_library'; imports_nothing imports it, so",
+        ),
         ({"agent": "drqv3:quick"}, "is it on PYTHONPATH? Or did you mean 'drqv2'?"),
         ({"task": "reach_duplo", "proprio": ("arm",)}, "--proprio is for dm_control's suite; reach_duplo is"),
         ({"agent": "restless:KINDS"}, "agent 'restless:KINDS': module 'restless' has nothing named 'KINDS'"),

@@ -259,6 +259,7 @@ def test_recorded_episodes_are_what_was_lived(tmp_path: Path) -> None:
     for arrays, value in zip(episodes, returns, strict=True):
         assert arrays["reward"].sum() == pytest.approx(value)
         assert arrays.pop("action_repeat") == 2
+        assert str(arrays.pop("about")) == ""  # the toy says nothing of itself
         assert {name: len(array) for name, array in arrays.items()} == {
             "image": 26, "action": 25, "reward": 25, "discount": 25, "proprio": 26,
             "privileged": 26,

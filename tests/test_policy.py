@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from pixelcontrol.build import EVAL_STREAM, Shapes, build_agent, build_env, choo
 from pixelcontrol.checkpoint import CheckpointNotSaved, Checkpoints
 from pixelcontrol.cli import main
 from pixelcontrol.config import AGENTS, read_config, resolve
+from pixelcontrol.demonstrations import record
 from pixelcontrol.train import train, write_config
 
 
@@ -100,7 +102,7 @@ def test_what_has_another_shape_than_what_was_learned_from_is_refused(
         (["eval"], "'proprio_dim': 4, 'privileged_dim': 0}, and sensing:make_bare_world now has {"),
         (
             ["train", "--frames", "80", "--resume"],
-            "it was saved with proprio_dim 4, and here it is 0; let its worlds be as they were",
+            "it was saved with proprio_dim 4, and here it is 0; resume with the code",
         ),
     ],
     ids=["eval", "resume"],
@@ -110,10 +112,43 @@ def test_worlds_that_changed_since_training_are_refused(
 ) -> None:
     changed = tmp_path / "run"
     shutil.copytree(sensing_dir, changed)
-    config = changed / "config.json"
-    config.write_text(config.read_text().replace("sensing:make_world", "sensing:make_bare_world"))
+    move_to("make_bare_world", changed)
     assert main([*command, str(changed)]) != 0
     assert words in capsys.readouterr().err
+
+
+def move_to(world: str, run_dir: Path) -> None:
+    config = run_dir / "config.json"
+    config.write_text(config.read_text().replace("sensing:make_world", f"sensing:{world}"))
+
+
+def test_another_meaning_of_the_same_numbers_is_told(
+    sensing_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(sensing_dir, tmp_path / "run")
+    move_to("make_strong_world", tmp_path / "run")
+    with pytest.warns(UserWarning, match=r"trained in, where .* from -1 to 1; now .* from -2 to 2"):
+        assert main(["eval", str(tmp_path / "run")]) == 0
+    assert main(["train", "--frames", "80", "--resume", str(tmp_path / "run")]) == 1
+    assert re.search(
+        r"with world .* from -1 to 1, and here .* from -2 to 2; resume with", capsys.readouterr().err
+    )
+    config = read_config(sensing_dir)
+    loop = replace(config.loop, start_from=str(sensing_dir), frames=20)
+    train(replace(config, task="sensing:make_strong_world", loop=loop), tmp_path / "new")
+    assert re.search(r"note: where those networks come from, .* from -1 to 1\n", capsys.readouterr().err)
+
+
+def test_demonstrations_of_another_world_are_told_of(sensing_dir: Path, tmp_path: Path) -> None:
+    config = read_config(sensing_dir)
+    record(config, lambda: lambda image, proprio: proprio[2:3], tmp_path / "demos", 1)
+    (file,) = (tmp_path / "demos").iterdir()
+    assert file.name.endswith("-success.npz")
+    loop = replace(config.loop, demonstrations=str(tmp_path / "demos"), frames=20)
+    with pytest.warns(
+        UserWarning, match=r"is of another world than this run's, where .* -2 to 2: .* -1 to 1"
+    ):
+        train(replace(config, task="sensing:make_strong_world", loop=loop), tmp_path / "new")
 
 
 def test_one_with_proprioception_is_evaluated_filmed_and_exported(

@@ -107,7 +107,7 @@ class DmcWorld:
         *,
         depth: float = 0.0,
         proprio: str | Sequence[str] = (),
-        privileged: bool = False,
+        privileged: bool | str | Sequence[str] = False,
         success: Callable[[Any], bool] | None = None,
     ) -> None:
         """Wrap an environment.
@@ -124,8 +124,8 @@ class DmcWorld:
             depth: metres that a fourth channel of each camera shows, or 0 (see `Task`).
             proprio: entries, or one, of the environment's observations, whose numbers are the proprioception, one
                 behind another.
-            privileged: let an agent that can make use of it learn with all entries of the environment's
-                observations that are no pictures, of fewer than three dimensions.
+            privileged: entries, or one, of the environment's observations that an agent which can make use of it
+                learns with; True for all that are no pictures, of fewer than three dimensions.
             success: asked of the environment's physics after each frame, whether the task is achieved now; an
                 episode is a success if it once was. Rates of success stand beside returns then.
 
@@ -144,6 +144,11 @@ class DmcWorld:
             raise ValueError(
                 f"renderer is {renderer!r} and depth {depth}, but must be 'warp' or 'opengl', and at least 0"
             )
+        if not is_composer(environment) and not hasattr(environment.task, "random"):
+            raise ValueError(
+                f"{type(environment.task).__name__} has no `random`, a numpy.random.RandomState of which it draws "
+                "all that is random, as every task of dm_control's suite: without, no episode repeats itself"
+            )
         seen = environment.observation_spec() if proprio or privileged else {}
         shapes = {name: entry.shape for name, entry in seen.items()}
         self._proprio_sizes, self._privileged_sizes = sizes_of(shapes, proprio, privileged)
@@ -151,7 +156,7 @@ class DmcWorld:
         self.success = False
         self._observation: Any = None
         self._environment = environment
-        self._camera = camera
+        self._camera = camera = tuple(camera) if isinstance(camera, list) else camera
         self._image_size = image_size
         self._depth = depth
         self._action_repeat = action_repeat
@@ -189,6 +194,7 @@ class DmcWorld:
             proprio_dim=sum(self._proprio_sizes.values()),
             privileged_dim=sum(self._privileged_sizes.values()),
             tells_success=self._is_achieved is not None,
+            camera_channels=channel_count(0, self._depth),
             about=in_words(
                 [f"camera {camera}" for camera in cameras], f"red, green, blue{distance}", self._proprio_sizes,
                 self._minimum, self._minimum + 2.0 * self._half_range,

@@ -19,7 +19,7 @@ real robot, says `repeats=False`: a resumed run then drops its last episode.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from pixelcontrol.types import WorldSpec
 
 _WHOLE = "observation"  # the name of an observation that is no Dict
+# spaces of observations that are numbers; with Discrete a number of which
+_ARRAYS = (
+    gymnasium.spaces.Box, gymnasium.spaces.MultiBinary, gymnasium.spaces.MultiDiscrete, gymnasium.spaces.Discrete
+)  # fmt: skip
 _PICTURE = "a uint8 Box (height, width, 3) or (3, height, width)"
 _RETURNS = {
     "reset": ("observation", "info"),
@@ -57,7 +61,7 @@ class GymnasiumWorld:
         *,
         images: str | Sequence[str] = (),
         proprio: str | Sequence[str] = (),
-        privileged: bool = False,
+        privileged: bool | str | Sequence[str] = False,
         success: str | None = None,
         repeats: bool = True,
     ) -> None:
@@ -69,10 +73,10 @@ class GymnasiumWorld:
             action_repeat: frames per agent step.
             images: keys, or one, of pictures in a Dict of observations, one for each camera; they lie behind one
                 another along the channels. Without it such pictures are not looked at.
-            proprio: keys, or one, of Boxes in a Dict of observations, whose numbers are the proprioception, one
+            proprio: keys, or one, of parts of a Dict of observations, whose numbers are the proprioception, one
                 part behind another; "observation" where observations are one Box.
-            privileged: let an agent that can make use of it learn with all Boxes of the observations that are no
-                pictures, of fewer than three dimensions: a simulator's state.
+            privileged: keys, or one, of parts that an agent which can make use of it learns with: a simulator's
+                state; True for all that are no pictures, of fewer than three dimensions.
             success: key of `info` that says whether the task is achieved, such as "is_success" or "success", at
                 every frame or at the last; an episode is a success if it once was so. Rates of success stand
                 beside returns then.
@@ -81,7 +85,7 @@ class GymnasiumWorld:
 
         Raises:
             ValueError: actions are not a flat box with finite bounds, or there are no such images, or no such
-                Box.
+                part that is an array of numbers.
         """
         space = env.action_space
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
@@ -95,7 +99,7 @@ class GymnasiumWorld:
         boxes = {
             name: part.shape
             for name, part in (parts or {_WHOLE: seen}).items()
-            if isinstance(part, gymnasium.spaces.Box)
+            if isinstance(part, _ARRAYS) and part.shape is not None
         }
         self._proprio_sizes, self._privileged_sizes = sizes_of(boxes, proprio, privileged)
         self._images = (images,) if isinstance(images, str) else tuple(images)
@@ -157,19 +161,30 @@ class GymnasiumWorld:
         """See `pixelcontrol.types.World`.
 
         Raises:
-            WorldMistake: the environment returned something else than an observation and its info.
+            WorldMistake: the environment returned something else than an observation and its info, or takes no
+                seed.
         """
-        self._observation, _ = _returned("reset", self._env.reset(seed=seed))
+        try:
+            returned = self._env.reset(seed=seed)
+        except TypeError as error:
+            if "'seed'" not in str(error):
+                raise
+            raise WorldMistake(
+                "`reset` takes no `seed`: write it as Gymnasium's, `def reset(self, *, seed=None, options=None)`"
+            ) from error
+        self._observation, _ = _returned("reset", returned)
         self._told = self.success = False
 
     def step(self, action: np.ndarray) -> tuple[float, float, bool]:
         """See `pixelcontrol.types.World`.
 
         Raises:
-            WorldMistake: the environment did not return five values, or no number as a reward; or no `info` of an
-                episode said whether the task was achieved, or one said no truth value.
+            WorldMistake: the environment did not return five values, or others than they must be; or no `info` of
+                an episode said whether the task was achieved, or one said no truth value.
         """
         control = self._low + self._half_range * (action.astype(np.float64) + 1.0)
+        if np.issubdtype(self._dtype, np.integer):
+            control = control.round()
         control = np.clip(control, self._low, self._high).astype(self._dtype)  # rounding may go beyond
         total = 0.0
         for _ in range(self._action_repeat):
@@ -177,7 +192,8 @@ class GymnasiumWorld:
             returned = _returned("step", self._env.step(control.copy()))
             self._observation, reward, terminated, truncated, info = returned
             total += number("reward", reward)
-            if self._success is not None and self._success in info:
+            terminated, truncated = number("terminated", terminated), number("truncated", truncated)
+            if self._success is not None and self._success in _dictionary(info):
                 self._told = True
                 self.success |= _truth(self._success, info[self._success])
             if terminated or truncated:
@@ -197,10 +213,18 @@ class GymnasiumWorld:
         if self._images:
             pictures = [part_of(self._observation, name) for name in self._images]
         else:
-            pictures = [self._observation if self._observes_images else self._env.render()]
+            pictures = [self._observation if self._observes_images else self._rendered()]
         places = out.reshape(-1, 3, *self._image_size)
         for place, name, picture in zip(places, self._pictures, pictures, strict=True):
             place[:] = self._fitted(name, picture)
+
+    def _rendered(self) -> Any:
+        try:
+            return self._env.render()
+        except Exception as error:  # of whichever library draws
+            if "OpenGL" not in str(error):
+                raise
+            raise WorldMistake(f"`render` raised {error}: with --renderer opengl it finds one") from error
 
     def _fitted(self, name: str, shown: Any) -> np.ndarray:
         """Return a picture in the agent's size, colours first."""
@@ -246,6 +270,12 @@ def _returned(method: str, values: Any) -> Any:
             f"{len(names)}, as Gymnasium's does and older Gym's did not: {', '.join(names)}"
         )
     return values
+
+
+def _dictionary(info: Any) -> Mapping[str, Any]:
+    if not isinstance(info, Mapping):
+        raise WorldMistake(f"info is {in_brief(info)}, but must be a dictionary")
+    return info
 
 
 def _truth(key: str, told: Any) -> bool:

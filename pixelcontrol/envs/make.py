@@ -137,7 +137,7 @@ def _check_spec(
         raise ValueError(
             f"{name}: its spec has payload_shape {spec.payload_shape!r}, payload_dtype "
             f"{spec.payload_dtype!r} and action_repeat {spec.action_repeat}, but must have (channels, "
-            f"{image_size[0]}, {image_size[1]}), 'uint8' and {action_repeat}"
+            f"{image_size[0]}, {image_size[1]}), 'uint8' and {action_repeat}: pass image_size and action_repeat on"
         )
     if spec.action_dim < 1:
         raise ValueError(f"{name}: its spec has action_dim {spec.action_dim}, but must have 1 or more")

@@ -41,7 +41,9 @@ def find_own(what: str, name: str, example: str) -> Any:
             warnings.filterwarnings("ignore", message=".*DISPLAY environment variable is missing")
             module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise ValueError(f"{what} {name!r}: {error}; is it on PYTHONPATH?") from error
+        own = f"{module_name}.".startswith(f"{error.name}.")
+        remedy = "is it on PYTHONPATH?" if own else f"{module_name} imports it, so install it here"
+        raise ValueError(f"{what} {name!r}: {error}; {remedy}") from error
     return getattr(module, attribute, None)
 
 
@@ -71,14 +73,17 @@ def build_world(name: str, image_size: tuple[int, int], action_repeat: int, rend
 
 
 def sizes_of(
-    shapes: Mapping[str, tuple[int, ...]], proprio: str | Sequence[str], privileged: bool
+    shapes: Mapping[str, tuple[int, ...]],
+    proprio: str | Sequence[str],
+    privileged: bool | str | Sequence[str],
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Say which arrays of an observation are proprioception and which are privileged.
 
     Args:
         shapes: of all its arrays, by name.
         proprio: names, or one, of those that are proprioception.
-        privileged: whether those that are no pictures, of fewer than three dimensions, are privileged.
+        privileged: names, or one, of those that are privileged; True for all that are no pictures, of fewer than
+            three dimensions.
 
     Returns:
         how many numbers each array has that is proprioception, and each that is privileged, in their order.
@@ -88,16 +93,21 @@ def sizes_of(
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     known = f"the arrays of the observations are {dict(shapes)}"
-    names = (proprio,) if isinstance(proprio, str) else proprio
-    for name in names:
-        if name not in shapes:
-            raise ValueError(f"proprio has {name!r}, but {known}")
-    disclosed = [name for name, shape in shapes.items() if privileged and len(shape) < 3]
-    if privileged and not disclosed:
-        raise ValueError(
-            f"privileged is True, which takes an array of fewer than three dimensions, but {known}"
-        )
-    return {name: sizes[name] for name in names}, {name: sizes[name] for name in disclosed}
+    chosen = {"proprio": proprio, "privileged": () if isinstance(privileged, bool) else privileged}
+    found = []
+    for which, given in chosen.items():
+        names = (given,) if isinstance(given, str) else given
+        for name in names:
+            if name not in shapes:
+                raise ValueError(f"{which} has {name!r}, but {known}")
+        found.append({name: sizes[name] for name in names})
+    if privileged is True:
+        found[1] = {name: sizes[name] for name, shape in shapes.items() if len(shape) < 3}
+        if not found[1]:
+            raise ValueError(
+                f"privileged is True, which takes an array of fewer than three dimensions, but {known}"
+            )
+    return found[0], found[1]
 
 
 def in_brief(value: Any) -> str:

@@ -317,8 +317,9 @@ class VectorEnv:
                 _log.warning(
                     "%s does not repeat itself, so another begins and the run is not the undisturbed one: the "
                     "last end, reward and checksum of what is seen were %s, now they are %s. Either the versions "
-                    "are others, or not all of its randomness comes from its seed",
+                    "are others, or not all of its randomness comes from its seed%s",
                     self._where(i), before, now[i],
+                    ", or its camera stands elsewhere in each process" if now[i][:2] == before[:2] else "",
                 )  # fmt: skip
             self._rows.last[i] = True
         self._commit()
@@ -342,7 +343,12 @@ class VectorEnv:
                     raise WorkerError(f"a worker failed while it repeated the running episodes: {fault}")
 
     def _payload_sums(self) -> list[int]:
-        return [crc32(payload.tobytes()) for payload in self._rows.payload]
+        # one world's payload, proprioception and what is privileged; what it does not give changes nothing
+        parts = zip(self._rows.payload, self._rows.proprio, self._rows.privileged, strict=True)
+        return [
+            crc32(privileged.tobytes(), crc32(proprio.tobytes(), crc32(payload.tobytes())))
+            for payload, proprio, privileged in parts
+        ]
 
     def hurry(self) -> None:
         """Soon count workers that owe a step as hung, and mend none; a signal handler may call this."""

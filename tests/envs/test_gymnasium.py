@@ -5,7 +5,7 @@ import re
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 from my_robot import Slider
 from sensing import Blind
 
@@ -251,15 +251,91 @@ def test_a_reward_may_be_an_array_of_one():
 @pytest.mark.parametrize(
     ("env", "proprio", "arrays"),
     [
-        (Blind(), "leg", "{'arm': (2, 2)}"),
-        (Blind(), ("arm", "mode"), "{'arm': (2, 2)}"),
-        (Slider("state", "rgb_array"), "mode", "{'observation': (1,)}"),
+        (Blind(), "leg", "{'arm': (2, 2), 'mode': ()}"),
+        (Blind(), ("arm", "leg"), "{'arm': (2, 2), 'mode': ()}"),
+        (Slider("state", "rgb_array"), "leg", "{'observation': (1,)}"),
     ],
 )
 def test_what_cannot_be_sensed_is_refused(env, proprio, arrays):
-    words = rf"proprio has '(leg|mode)', but the arrays of the observations are {re.escape(arrays)}"
-    with pytest.raises(ValueError, match=words):
-        GymnasiumWorld(env, (16, 16), proprio=proprio)
+    for which in ("proprio", "privileged"):
+        words = rf"{which} has 'leg', but the arrays of the observations are {re.escape(arrays)}"
+        with pytest.raises(ValueError, match=words):
+            GymnasiumWorld(env, (16, 16), **{which: proprio})
+
+
+class Gripping(Blind):
+    """Tells contacts and whether its gripper is shut, as numbers of their own kinds."""
+
+    observation_space = Dict(arm=Box(-1.0, 1.0, (2, 2), np.float64), shut=Discrete(2), contact=MultiBinary(3))
+
+    def sense(self):
+        super().sense()
+        return {"arm": self.arm, "shut": 1, "contact": np.array([0, 1, 0], np.int8)}
+
+
+def test_contacts_and_choices_are_numbers_too():
+    world = GymnasiumWorld(Gripping(), (16, 16), proprio=("shut", "contact"), privileged="arm")
+    assert (world.spec.proprio_dim, world.spec.privileged_dim) == (4, 4)
+    world.reset(seed=3)
+    out = np.zeros(4, np.float32)
+    world.sense(out)
+    np.testing.assert_array_equal(out, [1, 0, 1, 0])
+    world.disclose(out)
+    np.testing.assert_array_equal(out, world._observation["arm"].ravel().astype(np.float32))
+    assert GymnasiumWorld(Gripping(), (16, 16), privileged=True).spec.privileged_dim == 8
+
+
+def test_whole_numbers_are_commanded_to_the_nearest():
+    env = Slider()
+    env.action_space = Box(0, 4, (1,), np.int64)
+    world, given = GymnasiumWorld(env), []
+    env.step = lambda action: given.append(int(action[0])) or (env.picture(), 0.0, False, False, {})
+    world.reset(seed=0)
+    for action in (-1.0, -0.8, -0.7, 0.0, 0.3, 0.99):  # 0, 0.4, 0.6, 2, 2.6, 3.98
+        world.step(np.array([action], np.float32))
+    assert given == [0, 0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        ((0.0, np.array([True, False]), False, {}), r"terminated is bool \(2,\), but must be one number"),
+        ((0.0, False, None, {}), "truncated is None, but must be one number"),
+        ((0.0, False, False, None), "info is None, but must be a dictionary"),
+    ],
+)
+def test_ends_and_infos_of_another_kind_are_named(returned, words):
+    env = Slider()
+    world = GymnasiumWorld(env, success="near")
+    world.reset(seed=0)
+    env.step = lambda action: (env.picture(), *returned)
+    with pytest.raises(WorldMistake, match=words):
+        world.step(np.zeros(1, np.float32))
+
+
+def test_what_takes_no_seed_is_told_how_to():
+    env = Slider()
+    env.reset = lambda: None
+    with pytest.raises(WorldMistake, match="`reset` takes no `seed`: write it as Gymnasium's"):
+        GymnasiumWorld(env).reset(seed=0)
+    env.reset = lambda seed: "seed" + 1
+    with pytest.raises(TypeError, match="concatenate"):
+        GymnasiumWorld(env).reset(seed=0)
+
+
+def test_what_finds_no_opengl_is_told_of_the_flag():
+    env = Slider("state", render_mode="rgb_array")
+    world = GymnasiumWorld(env)
+    world.reset(seed=0)
+
+    def render():
+        raise RuntimeError("an OpenGL platform library has not been loaded into this process")
+
+    env.render = render
+    with pytest.raises(
+        WorldMistake, match=r"`render` raised an OpenGL platform .*: with --renderer opengl it"
+    ):
+        observed(world)
 
 
 class Cameras(Blind):
