@@ -125,15 +125,15 @@ def _repeats(config: Config, env: VectorEnv, actions: np.random.Generator) -> st
     if not env.spec.repeats:
         return "not, as its spec says: a resumed run drops the episode that was running"
     env.reset()
-    state = env.state()
+    state = env.state_dict()
     for _ in range(REPEATED_AGENT_STEPS):
         if _step(env, actions).last[0]:
             break
-        state = env.state()
+        state = env.state_dict()
     other = build_env(config, replace(choose_hardware(config), workers=1), 1, TRAIN_STREAM)
     try:
-        other.load_state(state)
-        if other.state()["last"] == state["last"]:
+        other.load_state_dict(state)
+        if other.state_dict()["last"] == state["last"]:
             return "yes, from its seed and actions: a resumed run goes on exactly"
         return "NO: a resumed run is not the undisturbed one; see the warning above"
     finally:

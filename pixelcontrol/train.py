@@ -462,7 +462,7 @@ class TrainingRun:
             "device": self._device(),
             "counters": dataclasses.asdict(self.counters),
             "agent": self.agent.state_dict(),
-            "env": self.env.state(),
+            "env": self.env.state_dict(),
             "eval_env": self.eval_state,
             "memory": self.memory.state_dict(),
             "last": torch.from_numpy(self.last),
@@ -516,9 +516,9 @@ class TrainingRun:
             restore(self.agent, state["agent"])
         except ValueError as error:
             raise CheckpointError(self.run_dir, str(error), "resume with the code that wrote it") from error
-        self.env.load_state(state["env"])
+        self.env.load_state_dict(state["env"])
         if self.eval_env:
-            self.eval_env.load_state(state["eval_env"])
+            self.eval_env.load_state_dict(state["eval_env"])
             self.eval_state = state["eval_env"]
         memory, self.metrics = (
             {name: part.to(self.hardware.device) for name, part in state[parts].items()}
@@ -559,7 +559,7 @@ class TrainingRun:
 
 def _between_episodes(env: VectorEnv) -> dict[str, Any]:
     """Return the state of worlds whose running episodes are nobody's: those of an evaluation are not repeated."""
-    return env.state() | {"last": [True] * env.num_worlds}
+    return env.state_dict() | {"last": [True] * env.num_worlds}
 
 
 def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Shapes) -> str:

@@ -211,7 +211,7 @@ class VectorEnv:
         """
         self._refuse_if_awaited("send")
         if min(self._episode) < 0:
-            raise RuntimeError("call reset() or load_state() before the first send()")
+            raise RuntimeError("call reset() or load_state_dict() before the first send()")
         if action.shape != self._rows.action.shape:
             raise ValueError(f"action must have shape {self._rows.action.shape}, got {action.shape}")
         bad = ~(np.abs(action) <= 1.0).all(axis=1)  # In this form NaN is bad, too.
@@ -265,8 +265,8 @@ class VectorEnv:
             success=rows.success[:, 0].copy() if self.spec.tells_success else None,
         )
 
-    def state(self) -> dict[str, Any]:
-        """What `load_state` needs to continue from the row last received: the actions of the running episodes.
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to continue from the row last received: the running episodes' actions.
 
         It may be called at any moment, also when `receive` has failed: a step under way is not part of it.
         """
@@ -281,7 +281,7 @@ class VectorEnv:
             "last": self._received_last,
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where `state` was taken, by repeating the running episodes; follow with `send`.
 
         A world that does not repeat itself, or says that it cannot, begins another episode instead.
@@ -290,7 +290,7 @@ class VectorEnv:
             ValueError: the state is of another seed, stream or number of worlds.
             WorkerError: a worker failed meanwhile.
         """
-        self._refuse_if_awaited("load_state")
+        self._refuse_if_awaited("load_state_dict")
         found = (state["seed"], state["stream"], len(state["episode"]))
         if found != (self._seed, self._stream, self.num_worlds):
             raise ValueError(
@@ -385,7 +385,7 @@ class VectorEnv:
         self._awaited = True
 
     def _commit(self) -> None:
-        """The rows are complete: note what `state` needs of them, before the next step changes it."""
+        """The rows are complete: note what `state_dict` needs of them, before the next step changes it."""
         self._awaited = False
         self._received = [
             (self._episode[i], self._actions[i], len(self._actions[i])) for i in range(self.num_worlds)

@@ -113,7 +113,7 @@ def test_physics_continues_exactly_in_mid_episode(name, steps):
         env.send(random_action(env, t))
         row = env.receive()
     assert row.last.all() == (steps == 125)
-    other.load_state(env.state())
+    other.load_state_dict(env.state_dict())
     for t in range(5):
         for e in (env, other):
             e.send(random_action(e, 1000 + t))
@@ -225,7 +225,7 @@ def test_a_real_robot_is_not_made_to_repeat_its_moves():
     env.reset()
     env.send(np.zeros((1, 1), np.float32))
     env.receive()
-    resumed.load_state(env.state())
+    resumed.load_state_dict(env.state_dict())
     resumed.send(np.zeros((1, 1), np.float32))
     assert resumed.receive().first.all()
     for one in envs:

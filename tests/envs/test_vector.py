@@ -220,7 +220,7 @@ def test_calls_out_of_order_are_refused():
     env.send(np.zeros((2, 2), np.float32))
     for call in (
         env.reset,
-        partial(env.load_state, env.state()),
+        partial(env.load_state_dict, env.state_dict()),
         partial(env.send, np.zeros((2, 2), np.float32)),
     ):
         with pytest.raises(RuntimeError, match="receive"):
@@ -263,12 +263,12 @@ def test_continues_exactly_from_a_state(num_workers, steps, tmp_path):
     env = toys(num_workers=num_workers)
     rows = [env.reset(), *roll(env, steps)]
     assert rows[-1].last.all() == (steps == 25)  # 50 frames of 2 per agent step
-    torch.save(env.state(), tmp_path / "state.pt")
+    torch.save(env.state_dict(), tmp_path / "state.pt")
     other = toys(num_workers=num_workers)
-    other.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     for a, b in zip(roll(env, 60, seed=1), roll(other, 60, seed=1), strict=True):
         assert_same(a, b)
-    assert str(env.state()) == str(other.state())
+    assert str(env.state_dict()) == str(other.state_dict())
 
 
 @pytest.mark.parametrize("steps", [3, 25], ids=["in mid-episode", "over a reset"])
@@ -276,11 +276,11 @@ def test_a_state_is_that_of_the_row_last_received(steps):
     env = toys()
     env.reset()
     roll(env, steps)
-    received = str(env.state())
+    received = str(env.state_dict())
     env.send(np.zeros((2, 2), np.float32))
-    assert str(env.state()) == received
+    assert str(env.state_dict()) == received
     env.receive()
-    assert str(env.state()) != received
+    assert str(env.state_dict()) != received
 
 
 def test_a_state_is_to_be_had_after_a_failure():
@@ -291,7 +291,7 @@ def test_a_state_is_to_be_had_after_a_failure():
         step(env, RAISE)
     with pytest.raises(WorkerError):
         step(env, RAISE)
-    other.load_state(env.state())
+    other.load_state_dict(env.state_dict())
     assert payload(step(other, 0.7))[0, 1] == 1.0  # one step after the `first` row that came last
 
 
@@ -300,14 +300,14 @@ def test_worlds_at_different_moments_continue_exactly():
     env.reset()
     step(env, END, 0.0, 0.0)
     step(env, 0.0, END, 0.0)  # now: first, last, 2nd step
-    other.load_state(env.state())
+    other.load_state_dict(env.state_dict())
     for controls in ((0.7, 0.8, 0.9), (0.6 / 0.7, 0.0, 0.0), (0.0, 0.0, 0.0)):
         assert_same(step(env, *controls), step(other, *controls))
 
 
 def test_a_state_taken_before_the_first_reset_can_be_loaded():
     env, other = toys(), toys()
-    other.load_state(env.state())
+    other.load_state_dict(env.state_dict())
     assert_same(env.reset(), other.reset())
 
 
@@ -316,7 +316,7 @@ def test_a_state_of_another_run_is_refused(other):
     env = toys()
     env.reset()
     with pytest.raises(ValueError, match="seed, stream, worlds"):
-        toys(**other).load_state(env.state())
+        toys(**other).load_state_dict(env.state_dict())
 
 
 @pytest.mark.parametrize(("part", "change"), [("reward", 0.125), ("payload", 1)])
@@ -324,10 +324,10 @@ def test_an_episode_that_does_not_repeat_itself_is_dropped_aloud(part, change, c
     env, other, undisturbed = toys(), toys(), toys()
     env.reset()
     roll(env, 3)
-    state = env.state()
-    undisturbed.load_state(state)
+    state = env.state_dict()
+    undisturbed.load_state_dict(state)
     state[part][1] += change
-    other.load_state(state)
+    other.load_state_dict(state)
     assert "world 1 (episode 0" in caplog.text
     assert "does not repeat itself" in caplog.text
     assert "world 0" not in caplog.text
@@ -342,9 +342,9 @@ def test_an_episode_that_ends_earlier_when_it_is_repeated_is_dropped_aloud(caplo
     env.reset()
     for _ in range(2):
         step(env, 0.7, 0.8)
-    state = env.state()
+    state = env.state_dict()
     state["actions"][1][0] = END  # as if another version of the world ended here
-    other.load_state(state)
+    other.load_state_dict(state)
     assert "world 1 (episode 0" in caplog.text
     assert step(other, 0.7, 0.7).first.tolist() == [False, True]
 
@@ -353,7 +353,7 @@ def test_a_fault_in_the_first_agent_step_after_a_resume_is_mended():
     env, other = scripted(num_workers=1), scripted(num_workers=1)
     env.reset()
     step(env, 0.7)
-    other.load_state(env.state())
+    other.load_state_dict(env.state_dict())
     assert step(other, RAISE).first.tolist() == [True]
     assert other.faults == 1
 
@@ -364,7 +364,7 @@ def test_a_world_that_cannot_repeat_itself_is_not_asked_to(caplog):
     env.reset()
     step(env, 0.7)
     other.spec = replace(other.spec, repeats=False)
-    other.load_state(env.state())
+    other.load_state_dict(env.state_dict())
     assert payload(step(other, 0.7))[:, 1].tolist() == [0.0] * env.num_worlds
     assert not caplog.text
 
@@ -383,7 +383,7 @@ def test_a_hurry_ends_the_wait_for_a_hung_worker_and_for_no_other(monkeypatch):
         WorkerError, match=r"(?s)worker 1 failed as the run was to stop, at world 1 .* within 5 s"
     ):
         step(env, 0.0, HANG)
-    assert len(env.state()["actions"][1]) == 1  # the step before
+    assert len(env.state_dict()["actions"][1]) == 1  # the step before
 
 
 def test_a_hurry_while_a_worker_is_replaced_reaches_the_new_one(monkeypatch):
@@ -497,7 +497,7 @@ def test_a_state_after_a_fault_continues_exactly():
     step(env, 0.0)
     step(env, RAISE)
     step(env, 0.7)
-    other.load_state(env.state())
+    other.load_state_dict(env.state_dict())
     for control in (0.7, 0.8, 0.9):
         assert_same(step(env, control), step(other, control))
 
@@ -554,7 +554,7 @@ def test_a_mistake_that_would_happen_again_is_told_in_one_line_and_mended_by_nob
         "returned (1.0, None), but must return a reward, a discount and a truth value"
     )
     assert env.faults == 0
-    assert len(env.state()["actions"][1]) == 1
+    assert len(env.state_dict()["actions"][1]) == 1
 
 
 def test_a_long_wait_is_told_once(monkeypatch, caplog):
