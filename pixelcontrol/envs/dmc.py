@@ -99,7 +99,7 @@ class DmcWorld:
     def __init__(
         self,
         environment: Any,
-        camera: Cameras,
+        camera: Cameras | Sequence[int | str],
         renderer: RendererName,
         image_size: tuple[int, int],
         action_repeat: int,
@@ -156,7 +156,7 @@ class DmcWorld:
         self.success = False
         self._observation: Any = None
         self._environment = environment
-        self._camera = camera = tuple(camera) if isinstance(camera, list) else camera
+        self._camera: Cameras = camera if isinstance(camera, int | str) else tuple(camera)
         self._image_size = image_size
         self._depth = depth
         self._action_repeat = action_repeat
@@ -173,7 +173,7 @@ class DmcWorld:
         if renderer == "warp":
             from pixelcontrol.envs.render.scene import Scene
 
-            self.scene: Scene | None = Scene(environment.physics, camera, depth)
+            self.scene: Scene | None = Scene(environment.physics, self._camera, depth)
         else:
             self.scene = None
 

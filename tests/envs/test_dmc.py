@@ -190,6 +190,19 @@ def test_a_depth_behind_the_camera_is_refused():
         DmcWorld(Countdown(), 0, "opengl", (8, 8), action_repeat=2, depth=-1.0)
 
 
+def test_a_task_without_randomness_of_its_own_is_refused():
+    environment = Countdown()
+    del environment.random
+    with pytest.raises(ValueError, match="Countdown has no `random`, a numpy"):
+        countdown(environment)
+
+
+def test_cameras_may_come_in_a_list():
+    cameras = DmcWorld(Countdown(), ["front", "back"], "opengl", (8, 8), action_repeat=2, depth=2.0)
+    assert (cameras.spec.payload_shape, cameras.spec.camera_channels) == ((8, 8, 8), 4)
+    assert "of camera front, then of camera back" in cameras.spec.about
+
+
 def sensed(a_world):
     out = np.zeros(a_world.spec.proprio_dim, np.float32)
     a_world.sense(out)
