@@ -413,8 +413,7 @@ class VectorEnv:
                     f"worker {k} failed {MAX_FAULTS + 1} times within {FAULT_STEPS:,} agent steps of each world, "
                     f"the last time at {where}: {fault}"
                 )
-            lines = fault.splitlines()
-            words = " ".join(dict.fromkeys((lines[0], lines[-1]))) if fault == self._last_fault else fault
+            words = fault.partition("\n")[0] if fault == self._last_fault else fault
             _log.warning("worker %d is replaced and its episodes discarded; at %s it %s", k, where, words)
             self._last_fault = fault
             self.faults += 1

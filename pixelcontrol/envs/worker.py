@@ -123,8 +123,10 @@ def serve(
         while (order := _next_order(connection)) is not None:
             advance(worlds, rows, observed=order == OBSERVED)
     except Exception as error:  # noqa: BLE001  Whatever it is, the parent reports it.
-        mistaken = isinstance(error, WorldMistake)
-        fault = f"{MISTAKEN} {error}" if mistaken else f"{RAISED}\n{traceback.format_exc().rstrip()}"
+        fault = f"{MISTAKEN} {error}"
+        if not isinstance(error, WorldMistake):
+            first_line = str(error).partition("\n")[0]
+            fault = f"{RAISED} {type(error).__name__}: {first_line}\n{traceback.format_exc().rstrip()}"
         with suppress(*_CLOSED):
             connection.send_bytes(fault.encode())
     finally:

@@ -54,7 +54,7 @@ class ScriptedWorld:
             case 0.1:
                 return 1.0, 0.0, True
             case 0.2:
-                raise ArithmeticError("the world is out of joint")
+                raise ArithmeticError("the world is out of joint\nand none sets it right")
             case 0.25:
                 raise ConnectionResetError("the robot hung up")
             case 0.3:
