@@ -13,6 +13,7 @@ from jaxtyping import Float32, UInt8
 from pixelcontrol import advice
 from pixelcontrol.build import (
     TRAIN_STREAM,
+    Hardware,
     Shapes,
     build_agent,
     build_env,
@@ -64,7 +65,7 @@ def check(config: Config, film: Path) -> None:
         while len(rows) <= MOST_AGENT_STEPS and not rows[-1].last[0]:
             rows.append(_step(env, actions))
         seconds = time.monotonic() - started
-        repeats = _repeats(config, env, actions)
+        repeats = _repeats(config, hardware, env, actions)
     finally:
         env.close()
     rewards = np.array([row.reward[0] for row in rows[1:]])
@@ -120,7 +121,7 @@ def _step(env: VectorEnv, actions: np.random.Generator) -> TimeStep:
     return env.receive()
 
 
-def _repeats(config: Config, env: VectorEnv, actions: np.random.Generator) -> str:
+def _repeats(config: Config, hardware: Hardware, env: VectorEnv, actions: np.random.Generator) -> str:
     """Say whether another episode becomes what it was from its seed and actions, in a process of its own."""
     if not env.spec.repeats:
         return "not, as its spec says: a resumed run drops the episode that was running"
@@ -130,7 +131,7 @@ def _repeats(config: Config, env: VectorEnv, actions: np.random.Generator) -> st
         if _step(env, actions).last[0]:
             break
         state = env.state_dict()
-    other = build_env(config, replace(choose_hardware(config), workers=1), 1, TRAIN_STREAM)
+    other = build_env(config, replace(hardware, workers=1), 1, TRAIN_STREAM)
     try:
         other.load_state_dict(state)
         if other.state_dict()["last"] == state["last"]:
