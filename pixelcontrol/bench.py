@@ -43,9 +43,9 @@ from pixelcontrol.errors import RunError
 from pixelcontrol.experiments.runs import read_table
 from pixelcontrol.experiments.sweep import ThisMachine, plan, run_all
 from pixelcontrol.learner import Learner
+from pixelcontrol.loop import TrainingRun
 from pixelcontrol.memory import FrameStack
 from pixelcontrol.replay import ring_rows
-from pixelcontrol.train import TrainingRun
 from pixelcontrol.types import Replay, TimeStep
 
 WARM_UP = 5

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import UInt8
 
 from pixelcontrol import machine
-from pixelcontrol.config import AGENTS, Config, agent_kind
+from pixelcontrol.checkpoint import CheckpointError, Checkpoints
+from pixelcontrol.config import AGENTS, Config, agent_kind, read_config
 from pixelcontrol.envs.dmc import RendererName
 from pixelcontrol.envs.make import make_env, refuse_several_robots
 from pixelcontrol.envs.tasks import find_task
 from pixelcontrol.envs.vector import VectorEnv
 from pixelcontrol.learner import choose_precision
 from pixelcontrol.replay import SequenceReplay, TransitionReplay
+from pixelcontrol.rundir import read_json
+from pixelcontrol.settings import flag, spell
 from pixelcontrol.types import Agent, Replay, WorldSpec
 
 # Training and evaluation worlds draw their episodes from different random streams of one seed.
@@ -212,7 +217,7 @@ def build_env(
     loop = config.loop
     task = find_task(config.task)
     return make_env(
-        replace(task, camera=loop.camera or task.camera, depth=loop.depth, proprio=loop.proprio),
+        dataclasses.replace(task, camera=loop.camera or task.camera, depth=loop.depth, proprio=loop.proprio),
         num_worlds=num_worlds,
         num_workers=hardware.workers,
         renderer=renderer or loop.renderer,
@@ -224,3 +229,49 @@ def build_env(
         # a policy is judged where nothing is disclosed to it
         privileged=agent_kind(config.agent).privileged and stream != EVAL_STREAM,
     )
+
+
+def start_from(run_dir: Path, config: Config, agent: Agent, shapes: Shapes) -> str:
+    """Give `agent` the networks of another run's last checkpoint; all else of it begins anew.
+
+    Args:
+        run_dir: of that run.
+        config: of this run.
+        agent: of this run.
+        shapes: of this run's worlds.
+
+    Returns:
+        What its worlds' images, proprioception and actions were, in words.
+
+    Raises:
+        ValueError: there is no such run, it has no usable checkpoint, or its worlds or networks are others.
+    """
+    before = read_config(run_dir)
+    try:
+        seen = dataclasses.asdict(shapes)
+        del seen["privileged_dim"]  # of the agent's kind, which its networks tell better
+        alike = "let worlds show the same, by task, --image-size, --camera, --depth, --proprio or code"
+        state = Checkpoints(run_dir).load(expected=seen, remedy=alike)
+    except CheckpointError as error:
+        raise ValueError(f"--start-from is {run_dir}: {error}") from error
+    if state["agent"].keys() == set(agent_kind(before.agent).acts_with):
+        raise ValueError(f"--start-from is {run_dir}, a policy without critics; name the run that it is of")
+    fresh = agent.state_dict()
+    begins_anew = {name: fresh[name] for name in fresh.keys() - learned(fresh).keys()}
+    try:
+        restore(agent, begins_anew | learned(state["agent"]))
+    except ValueError as error:
+        there, here = before.flat(), config.flat()
+        shaping = {item.name for item in dataclasses.fields(config.agent_settings)} | {"frame_stack"}
+        others = [name for name in here if name in shaping and there.get(name) != here[name]]
+        if before.agent != config.agent:
+            remedy = f"are of {before.agent}, and this run's of {config.agent}"
+        elif others:
+            differ = ", ".join(
+                f"{flag(name)} {spell(there[name])}, here {spell(here[name])}" for name in others
+            )
+            remedy = f"have other settings, some of which matter: {differ}"
+        else:
+            remedy = f"are not built as this run's: {error}"
+        raise ValueError(f"--start-from is {run_dir}, whose networks {remedy}") from error
+    return str(read_json(run_dir / "config.json").get("world", ""))

@@ -19,12 +19,12 @@ from pixelcontrol.build import (
     build_env,
     choose_hardware,
     refuse_what_cannot_run,
+    start_from,
 )
 from pixelcontrol.config import Config
 from pixelcontrol.demonstrations import read_demonstrations
 from pixelcontrol.envs.vector import VectorEnv
 from pixelcontrol.logger import write_video
-from pixelcontrol.train import start_from
 from pixelcontrol.types import TimeStep
 
 # An episode that has not ended by then is left.

@@ -6,6 +6,7 @@ the shapes and dtypes of what it is given and of what it returns.
 
 import os
 from contextlib import suppress
+from pathlib import Path
 
 from jaxtyping import install_import_hook
 
@@ -28,6 +29,9 @@ import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from tiny_runs import dreaming, tiny  # noqa: E402
+
+from pixelcontrol.train import train  # noqa: E402
 
 # More threads than cores make small tensors slower, and their sums depend on how many there are.
 torch.set_num_threads(1)
@@ -51,3 +55,17 @@ def _same_random_numbers() -> None:
     # hypothesis refuses to draw numbers where a run in this process has turned denormal ones off
     torch.set_flush_denormal(False)
     np.random.seed(0)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("finished")
+    train(tiny(), run_dir)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def dreamt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("dreamt")
+    train(dreaming(), run_dir)
+    return run_dir

@@ -27,8 +27,7 @@ from forked import PATIENCE_SECONDS, CommandLine
 from test_checkpoint import OWN_DISK, files
 from test_train import TINY, assert_same, rows
 
-from pixelcontrol import build
-from pixelcontrol import train as loop
+from pixelcontrol import build, loop
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.envs import vector
 from pixelcontrol.envs.vector import VectorEnv
