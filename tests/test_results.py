@@ -56,3 +56,23 @@ def test_the_tables_of_the_quick_start_are_those_of_the_runs(section: str, runs:
             assert deviation in ([], [f"{float(row['episode_return_std']):.0f}"]), (label, frame)
         compared += 1
     assert compared >= fewest
+
+
+@pytest.mark.parametrize(("column", "runs"), [(2, "drqv2"), (4, "drqv2_proprio"), (5, "privileged")])
+def test_the_readmes_table_is_of_all_seeds(column: int, runs: str) -> None:
+    """A cell is the mean return after 240,000 frames, and in brackets how many seeds there are."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    told, found = {}, {}
+    for line in re.findall(r"(?m)^\| `\w+` \|.*\|$", readme):
+        cells = [cell.strip() for cell in line.split("|")]
+        task = cells[1].strip("`")
+        seeds = [
+            float(row["episode_return"])
+            for table in (ROOT / "results" / "quick").glob(f"{runs}_{task}_[0-9].csv")
+            for row in read_table(table)
+            if int(row["frame"]) == 240_000
+        ]
+        told[task] = cells[column]
+        found[task] = f"{sum(seeds) / len(seeds):.0f} ({len(seeds)})" if seeds else ""
+    assert len(told) == 20
+    assert told == found
