@@ -29,7 +29,7 @@ check: install
 ## Rebuild every figure of the README from results/.
 figures: install
 	rm -f docs/figures/*
-	$(BIN)/python -m pixelcontrol.experiments.figures
+	$(BIN)/pixelcontrol plot results --out docs/figures
 
 ## Pin what the tests passed with.
 lock: install

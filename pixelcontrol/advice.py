@@ -39,7 +39,7 @@ def on_episode(config: Config, episode_frames: int) -> Iterator[str]:
 def on_evaluation(config: Config, frame: int, outcome: Evaluation) -> Iterator[str]:
     """Notice a seed that looks dead or idle at `frame`, by what is published or by its actions; say what helps."""
     known = reference_return(config.task, frame, [])
-    if known and dead_seeds(np.array([outcome.returns.mean()]), known):
+    if known and dead_seeds(np.array([outcome.mean]), known):
         yield (
             f"this seed looks dead: DrQ-v2 is published with {known:.0f} by this frame; some seeds recover, "
             "others never do"
@@ -62,5 +62,6 @@ def on_evaluation(config: Config, frame: int, outcome: Evaluation) -> Iterator[s
 
 
 def learning_rates(config: Config) -> str:
-    """Return the flags of all learning rates that an agent has."""
-    return " or ".join(flag(name) for name in config.flat() if name.endswith("learning_rate"))
+    """Return the flags of all learning rates that an agent has, in words where it has none."""
+    flags = [flag(name) for name in config.flat() if name.endswith("learning_rate")]
+    return " or ".join(flags) or "learning rate"

@@ -127,7 +127,7 @@ def filled_replay(config: Config, env: VectorEnv, device: torch.device, place: s
 def bench_update(config: Config, hardware: Hardware, env: VectorEnv, repeats: int) -> None:
     """Time one whole update, sampling included, beside its eager fp32 form."""
     device = hardware.device
-    small = dataclasses.replace(config, loop=dataclasses.replace(config.loop, replay_capacity=5_000))
+    small = config.with_loop(replay_capacity=5_000)
     times = {}
     for name, precision in ((hardware.precision, hardware.precision), (PLAIN, "fp32")):
         replay = filled_replay(small, env, device, "gpu" if device.type == "cuda" else "ram", Path())
@@ -220,7 +220,7 @@ def bench_env(config: Config, hardware: Hardware, repeats: int) -> None:
             env.close()
         workers = min(hardware.workers, envs)
         print(
-            f"env     {config.task}, {envs} worlds, {workers} workers, {config.loop.renderer}: "
+            f"env     {config.task}, {envs} worlds, {workers} workers, {env.renderer.name}: "
             f"{1e3 / np.median(times[envs]):.0f} agent steps/s, each {spread(times[envs])}",
             flush=True,
         )
@@ -261,8 +261,7 @@ def bench_train(config: Config, hardware: Hardware) -> None:
     gc.collect()
     torch.cuda.empty_cache()
     slow = dataclasses.replace(hardware, precision="fp32", envs=1, workers=1)
-    fewer = dataclasses.replace(config.loop, frames=config.loop.frames // 10)
-    plain, _ = _train(dataclasses.replace(config, loop=fewer), slow, plain=True)
+    plain, _ = _train(config.with_loop(frames=config.loop.frames // 10), slow, plain=True)
     print(f"train   {rate / plain:.1f} times as fast as one world, eager fp32 ({plain:.1f} frames/s)")
 
 
@@ -296,7 +295,7 @@ def _train(config: Config, hardware: Hardware, *, plain: bool) -> tuple[float, d
         setattr(owner, method, wrapper)
 
     def until(frames: int) -> Config:
-        return dataclasses.replace(config, loop=dataclasses.replace(config.loop, frames=frames))
+        return config.with_loop(frames=frames)
 
     with tempfile.TemporaryDirectory(dir=".") as folder:
         # of a run that would fill its replay, though this one ends before

@@ -33,7 +33,7 @@ TRAIN_STREAM, EVAL_STREAM = 0, 1
 class Hardware:
     """What "auto" became on this machine, and why.
 
-    At most `workers` processes step the worlds, and as many those of evaluations.
+    At most `workers` processes step the worlds, and at most as many others those of evaluations.
     """
 
     device: torch.device

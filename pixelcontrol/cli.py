@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
 
-def number(text: str) -> int:
+def whole_number(text: str) -> int:
     """Read a whole number as people type it: 1000000, 1_000_000 or 1e6."""
     try:
         value = float(text.replace("_", ""))
@@ -64,7 +64,7 @@ def at_least(low: int) -> Callable[[str], int]:
     """Return a reader of whole numbers that are not below `low`."""
 
     def read(text: str) -> int:
-        if (value := number(text)) < low:
+        if (value := whole_number(text)) < low:
             raise argparse.ArgumentTypeError(f"must be at least {low}, got {text!r}")
         return value
 
@@ -80,12 +80,12 @@ def truth(text: str) -> bool:
 
 def numbers(text: str) -> tuple[int, ...]:
     """Read whole numbers between commas."""
-    return tuple(number(part) for part in text.split(","))
+    return tuple(whole_number(part) for part in text.split(","))
 
 
 # How a setting's type is read, and what stands for a value in the help.
 _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "int": (number, "N"),
+    "int": (whole_number, "N"),
     "float": (float, "X"),
     "str": (str, "WORD"),
     "bool": (truth, "yes|no"),
@@ -163,7 +163,7 @@ def _train_parser(agent: str) -> Parser:
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--seed",
-        type=number,
+        type=whole_number,
         help="of weights, worlds, noise and draws (default: 1)",
         default=argparse.SUPPRESS,  # where it is the default, argparse would not see that it was given
     )
@@ -227,7 +227,7 @@ def check(arguments: list[str]) -> int:
         "settings of `train`: what an agent would see, how rewards lie, whether an episode repeats itself.",
         agent,
     )
-    parser.add_argument("--seed", type=number, help="of worlds and actions", default=1)
+    parser.add_argument("--seed", type=whole_number, help="of worlds and actions", default=1)
     parser.add_argument("--film", type=Path, default=Path("check.mp4"), help="file to write: .mp4 or .gif")
     given = vars(parser.parse_strictly(arguments))
     if "task" not in given:
@@ -270,10 +270,7 @@ def evaluate(arguments: list[str]) -> int:
         print(f"note: this agent was trained on {policy.config.loop.renderer} images", file=sys.stderr)
     for index, value in enumerate(outcome.returns):
         print(f"episode {index:3d}  return {value:.1f}")
-    print(
-        f"mean {outcome.returns.mean():.1f} +- {outcome.returns.std():.1f} {outcome.how_often}, "
-        f"renderer {outcome.renderer}, frame {policy.frame:,}"
-    )
+    print(f"mean {outcome}, renderer {outcome.renderer}, frame {policy.frame:,}")
     return 0
 
 
@@ -381,15 +378,18 @@ def bench(arguments: list[str]) -> int:
     parser.add_argument("--preset", default="paper", help="of the agent")
     parser.add_argument(
         "--frames",
-        type=number,
+        type=whole_number,
         default=2_000,
         help="that `bench train` and `bench seeds` time, after seed frames and a tenth more",
     )
-    parser.add_argument("--envs", type=number, default=0, help="worlds; 0 takes as many as `train`")
+    parser.add_argument("--envs", type=whole_number, default=0, help="worlds; 0 takes as many as `train`")
     parser.add_argument("--renderer", default="warp", help="warp or opengl")
     parser.add_argument("--precision", default="auto", help="auto, fp32, tf32 or bf16")
     parser.add_argument(
-        "--replay-capacity", type=number, default=100_000, help="transitions, for `bench replay` and `train`"
+        "--replay-capacity",
+        type=whole_number,
+        default=100_000,
+        help="transitions, for `bench replay` and `train`",
     )
     given = parser.parse_strictly(arguments)
     from pixelcontrol.bench import run
@@ -427,8 +427,7 @@ def compare_renderers(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("renderers"), help="folder for the pictures")
     given = parser.parse_strictly(arguments)
     from pixelcontrol.envs.render.compare import TABLE_HEAD, compare
-    from pixelcontrol.envs.tasks import find_task
-    from pixelcontrol.experiments.sweep import parse_tasks
+    from pixelcontrol.envs.tasks import find_task, parse_tasks
 
     for place, name in enumerate(parse_tasks(given.tasks)):
         found = compare(find_task(name), given.states, (given.image_size, given.image_size))

@@ -106,7 +106,7 @@ def _check_own(name: str, kind: AgentKind) -> None:
     """Refuse a user's own agent whose settings could not become flags, or would be taken for others."""
     if not dataclasses.is_dataclass(kind.settings):
         raise ValueError(f"agent {name!r}: its settings must be a dataclass, and are {kind.settings!r}")
-    taken = {item.name for item in dataclasses.fields(LoopSettings)} | FLAGS_OF_TRAIN
+    taken = {item.name for item in dataclasses.fields(LoopSettings)} | FLAGS
     for item in dataclasses.fields(kind.settings):
         if item.name in taken:
             raise ValueError(
@@ -146,8 +146,10 @@ MOVABLE = {"device", "precision", "cuda_graph", "workers", "keep_replay", "frame
 INCIDENTAL = (MOVABLE - {"demonstrations"}) | {
     "envs", "renderer", "deterministic", "eval_every_frames", "eval_episodes", "save_every_frames"
 }  # fmt: skip
-# Flags of `pixelcontrol train` beside those of settings.
-FLAGS_OF_TRAIN = {"task", "agent", "preset", "seed", "seeds", "resume", "out", "help"}
+# Flags of `train`, `check` and `sweep` beside those of settings.
+FLAGS = {"task", "agent", "preset", "seed", "seeds", "resume", "out", "help", "film"} | {
+    "tasks", "agents", "jobs", "ray", "cpus_per_run", "gpus_per_run", "dry_run"
+}  # fmt: skip
 RENDERERS: tuple[RendererName, ...] = get_args(RendererName)
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -169,7 +171,9 @@ class LoopSettings:
         "warp", "what draws the images", "ours; opengl is dm_control's", choices=RENDERERS
     )
     device: str = setting("auto", "where the agent learns", "ours", choices=DEVICES)
-    precision: str = setting("auto", "of products; weights stay fp32", "ours", choices=PRECISIONS)
+    precision: str = setting(
+        "auto", "of convolutions and matrix products; weights stay fp32", "ours", choices=PRECISIONS
+    )
     cuda_graph: bool = setting(
         True, "on a GPU, record each update as one CUDA graph; otherwise it runs step by step, slower", "ours"
     )
@@ -236,6 +240,10 @@ class Config:
         """Whether the agent learns from sequences, and not from transitions."""
         return agent_kind(self.agent).learns_from == "sequences"
 
+    def with_loop(self, **changes: Any) -> Config:
+        """Return this with other settings of the loop."""
+        return replace(self, loop=replace(self.loop, **changes))
+
     def flat(self) -> dict[str, Any]:
         """Return every setting of loop and agent by its name; no name occurs in both."""
         return dataclasses.asdict(self.loop) | dataclasses.asdict(self.agent_settings)
@@ -258,8 +266,8 @@ def reserve_bytes(config: Config) -> int:
     if not config.of_sequences:
         height, width = loop.height_and_width
         return max(RESERVE_BYTES, RESERVE_BYTES * loop.batch_size * height * width // (256 * 84 * 84))
-    # for the gradients an image, and the steps imagined from it, leave 72,000 bytes per channel of the encoder's
-    # first layer: 8.6 GB in the paper's batches
+    # activations that the backward pass needs: 72,000 bytes per image and channel of the encoder's first layer,
+    # with the steps imagined from it; 8.6 GB in the paper's batches
     images = loop.batch_size * config.agent_settings.sequence_length
     return max(RESERVE_BYTES, images * config.agent_settings.conv_depth * 72_000)
 
@@ -406,7 +414,7 @@ def read_resumed(run_dir: Path, overrides: Mapping[str, Any]) -> Config:
             "new run"
         )
     before = config.loop
-    config = replace(config, loop=replace(before, **overrides))
+    config = config.with_loop(**overrides)
     _check(config)
     if config.loop.frames < before.frames:
         raise ValueError(

@@ -230,7 +230,8 @@ def record(config: Config, begin: Callable[[], Act], folder: str | Path, episode
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    number = max((int(file.name[:4]) for file in folder.glob("[0-9][0-9][0-9][0-9]-return-*.npz")), default=0)
+    before = [file.name.partition("-")[0] for file in folder.glob("*-return-*.npz")]
+    number = max((int(name) for name in before if name.isdecimal()), default=0)
     env = build_env(config, choose_hardware(config), 1, FIRST_STREAM + number)
     returns: list[float] = []
     try:

@@ -46,10 +46,19 @@ class Evaluation:
     saturated: bool
 
     @property
-    def how_often(self) -> str:
-        """Over how many episodes, and in which share of them the task was achieved, where that is told."""
+    def mean(self) -> float:
+        """Of the returns."""
+        return float(self.returns.mean())
+
+    @property
+    def std(self) -> float:
+        """Of the returns, over episodes."""
+        return float(self.returns.std())
+
+    def __str__(self) -> str:
+        """Return, over how many episodes, and in which share of them the task was achieved, where that is told."""
         achieved = "" if self.success_rate is None else f", success in {self.success_rate:.0%}"
-        return f"over {len(self.returns)} episodes{achieved}"
+        return f"{self.mean:.1f} +- {self.std:.1f} over {len(self.returns)} episodes{achieved}"
 
 
 def evaluate(

@@ -107,15 +107,14 @@ class Journal:
     def evaluation(self, position: Mapping[str, Any], outcome: Evaluation) -> None:
         """Take note of an evaluation, and begin to draw it."""
         self.finish_pictures()  # which read the table
-        mean, std = float(outcome.returns.mean()), float(outcome.returns.std())
         frame = position["frame"]
-        row = {"episode_return": mean, "episode_return_std": std}
+        row = {"episode_return": outcome.mean, "episode_return_std": outcome.std}
         if outcome.success_rate is not None:
             row["success_rate"] = outcome.success_rate
         counted = {"episodes": len(outcome.returns), **self.made_with}
         self.eval_log.append({**self.identity, **position, **row, **counted})
         self.board.append({f"eval/{name}": value for name, value in row.items()}, frame)
-        self.progress.say(f"frame {frame:>11,}  eval return {mean:7.1f} +- {std:.1f} {outcome.how_often}")
+        self.progress.say(f"frame {frame:>11,}  eval return {outcome}")
         self._warn(advice.on_evaluation(self.config, frame, outcome))
         self.draw(outcome.video)
 

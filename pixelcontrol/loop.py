@@ -77,7 +77,7 @@ class Counters:
         evaluated_at: frame of the last evaluation, -1 before the first.
         next_save: frame from which on a checkpoint is due.
         learn_from: agent step from which on updates are due, also in mid-round of many worlds.
-        catch_up_updates: updates still to be made at once when it is reached.
+        catch_up_updates: updates still to be made at once when `learn_from` is reached.
         learned_to: agent step up to which the updates that are due were made; ahead of `agent_step` where worlds
             failed in the round since.
         returns: of each world's running episode so far.
@@ -375,13 +375,14 @@ class TrainingRun:
             self.counters.next_eval = (self.frame // loop.eval_every_frames + 1) * loop.eval_every_frames
         self.counters.evaluated_at = self.frame
         self.journal.evaluation(self._position(), outcome)
-        mean = float(outcome.returns.mean())
-        if mean > self.best.episode_return:
+        if outcome.mean > self.best.episode_return:
             state = {
                 "counters": dataclasses.asdict(self.counters),
                 "agent": learned(self.agent.state_dict()),
             }
-            self._warn_if_not_saved(lambda: self.best.keep(dataclasses.asdict(self.shapes) | state, mean))
+            self._warn_if_not_saved(
+                lambda: self.best.keep(dataclasses.asdict(self.shapes) | state, outcome.mean)
+            )
 
     def _act(self) -> Callable[[], np.ndarray]:
         """Start choosing actions; calling the result waits for them, but not for work that is queued afterwards.

@@ -75,10 +75,11 @@ def prepare_process() -> None:
     torch.set_flush_denormal(True)
 
 
-def repeat_exactly() -> None:
-    """Have torch use only algorithms that give the same bits at every run; call before it computes anything."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once, at its start
-    torch.use_deterministic_algorithms(True)
+def repeat_exactly(exactly: bool) -> None:
+    """Have torch use only algorithms that give the same bits at every run, or any; call before it computes."""
+    if exactly:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once, at its start
+    torch.use_deterministic_algorithms(exactly)
     # it would write through all of the replay's memory
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

@@ -296,8 +296,8 @@ class TwinCritic(nn.Module):
 class RunningNorm(nn.Module):
     """Brings numbers of any unit to mean 0 and variance 1, by all that it was shown so far.
 
-    Far ones are cut off at 10, such as the first of what had been constant; what varies by less than about 1e-4
-    counts as constant.
+    Results are clipped to +-10, which matters when what had been constant first changes; what varies by less than
+    about 1e-4 counts as constant.
     """
 
     count: Tensor

@@ -367,8 +367,7 @@ def load(run_dir: str | Path) -> Policy:
         CheckpointError: the checkpoint cannot be read; says why.
     """
     run_dir = Path(run_dir)
-    config = read_config(run_dir)
-    config = replace(config, loop=replace(config.loop, device="cpu", precision="fp32"))
+    config = read_config(run_dir).with_loop(device="cpu", precision="fp32")
     machine.prepare_process()
     state = Checkpoints(run_dir).load()
     shapes = Shapes(*(state[item.name] for item in fields(Shapes)))

@@ -14,7 +14,7 @@ from typing import Any
 from pixelcontrol.errors import RunError
 
 PATIENCE_SECONDS = 2.0
-"""How long a run waits for its lock: one killed while it started a process leaves it to that for a moment."""
+"""How long a run waits for its lock: one killed while it started a child leaves it to that for a moment."""
 
 
 class RunBusy(RunError):

@@ -7,6 +7,7 @@ code, which stores whole observations, takes 63.5 GB.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -78,7 +79,7 @@ def choose(
         reserve_bytes: of GPU and of RAM, what is to stay free for everything else.
         copy_bytes: what checkpoints will take in `directory` for their copy of the images. It must be free
             where the images go to a file; elsewhere the reason warns if it is not.
-        resumed: by a run whose settings stand.
+        resumed: whether the run is resumed, so that the error must not suggest other settings.
 
     Raises:
         ValueError: it fits nowhere; names what is needed and what is free.
@@ -88,8 +89,7 @@ def choose(
     if device.type == "cuda":
         free["gpu"] = torch.cuda.mem_get_info(device)[0] - reserve_bytes
     free["ram"] = available_ram_bytes() - reserve_bytes
-    disk = os.statvfs(directory)
-    free["disk"] = disk.f_bavail * disk.f_frsize - RESERVE_BYTES
+    free["disk"] = shutil.disk_usage(directory).free - RESERVE_BYTES
     words = ", ".join(f"{max(room, 0) / 1e9:.1f} GB free on {tier}" for tier, room in free.items())
     copies = f"checkpoints keep a copy, {copy_bytes / 1e9:.1f} GB on disk (--keep-replay no)"
     for tier, room in free.items():

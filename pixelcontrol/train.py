@@ -42,8 +42,7 @@ def train(config: Config, run_dir: Path | str, *, resume: bool = False) -> None:
     """
     run_dir = Path(run_dir)
     machine.prepare_process()
-    if config.loop.deterministic:
-        machine.repeat_exactly()
+    machine.repeat_exactly(config.loop.deterministic)
     hardware = choose_hardware(config)
     missing = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
     run_dir.mkdir(parents=True, exist_ok=True)

@@ -44,8 +44,7 @@ class WorldSpec:
         privileged_dim: how many numbers it discloses in training alone (see `DisclosingWorld`).
         tells_success: whether it knows when its task is achieved (see `JudgingWorld`).
         about: what whoever acts in it elsewhere must know of its images, proprioception and actions, in words.
-        camera_channels: how many channels each camera's image has, where its images are of several that lie behind
-            one another.
+        camera_channels: channels per camera, of which an image has several where it is of several cameras.
     """
 
     action_dim: int

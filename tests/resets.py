@@ -23,7 +23,8 @@ class Resets(DrQV2):
         if agent_step // RESET_EVERY > self.resets:
             self.resets += 1
             fresh = deepcopy(self.actor).cpu()
-            initialise(fresh, torch.Generator().manual_seed(int(self.resets)))
+            seed = torch.randint(2**31, (), generator=self.generator, device=self.device)
+            initialise(fresh, torch.Generator().manual_seed(int(seed)))
             for weight, new in zip(self.actor.parameters(), fresh.parameters(), strict=True):
                 weight.copy_(new)
         return super().act(observation, agent_step)

@@ -82,3 +82,11 @@ def test_a_saturated_actor_is_noticed_and_a_remedy_named(
     (said,) = advice.on_evaluation(config, 0, outcome(0.0, saturated=True))
     assert "every action of this evaluation was the same, at its bounds" in said
     assert said.endswith(f"Begin anew with {remedy}")
+
+
+def test_an_agent_without_a_learning_rate_is_advised_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = resolve("toy_reach")
+    assert advice.learning_rates(config) == "--learning-rate"
+    without = {name: value for name, value in config.flat().items() if name != "learning_rate"}
+    monkeypatch.setattr(type(config), "flat", lambda self: without)
+    assert advice.learning_rates(config) == "learning rate"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelcontrol.cli import VERBS, _train_parser, main
-from pixelcontrol.config import FLAGS_OF_TRAIN, setting_fields
+from pixelcontrol.cli import VERBS, main
+from pixelcontrol.config import AGENTS, FLAGS, setting_fields
 from pixelcontrol.policy import load
 
 TINY_RUN = (  # noqa: SIM905
@@ -201,9 +202,13 @@ def test_settings_of_an_own_agent_are_flags(
     )
 
 
-def test_an_own_agents_setting_can_take_the_place_of_no_flag() -> None:
-    flags = {action.dest for action in _train_parser("drqv2")._actions}
-    assert flags - setting_fields("drqv2").keys() == FLAGS_OF_TRAIN
+def test_an_own_agents_setting_can_take_the_place_of_no_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("train", "check", "sweep"):
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+    flags = re.findall(r"(?m)^  (?:-h, )?--([\w-]+)", capsys.readouterr().out)
+    settings = {name for agent in AGENTS for name in setting_fields(agent)}
+    assert {flag.replace("-", "_") for flag in flags} - settings == FLAGS - {"task"}  # which is no flag
 
 
 def test_a_run_is_not_overwritten(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,9 +103,10 @@ def test_the_episodes_that_succeed_are_counted() -> None:
         outcome = evaluate(new_agent(), new_env(JudgingWorld, worlds=worlds, workers=0), episodes)
         assert outcome.success_rate == (outcome.returns >= 4.0).mean()
         assert 0.0 < outcome.success_rate < 1.0
-    assert outcome.how_often == f"over 5 episodes, success in {outcome.success_rate:.0%}"
+    assert str(outcome).endswith(f" over 5 episodes, success in {outcome.success_rate:.0%}")
     untold = evaluate(new_agent(), new_env(CountingWorld, worlds=2, workers=0), 2)
-    assert (untold.success_rate, untold.how_often) == (None, "over 2 episodes")
+    assert untold.success_rate is None
+    assert str(untold) == f"{untold.returns.mean():.1f} +- {untold.returns.std():.1f} over 2 episodes"
 
 
 def test_more_episodes_than_worlds_are_run_in_turns() -> None:

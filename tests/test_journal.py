@@ -103,7 +103,7 @@ def test_a_film_that_cannot_be_written_is_told_and_stops_nothing(
     kept.close()
     said = capsys.readouterr().err
     assert said.count("warning: an evaluation's film or curve could not be written: no ffmpeg") == 2
-    assert said.count("eval return     2.0 +- 1.0 over 2 episodes") == 2
+    assert said.count("eval return 2.0 +- 1.0 over 2 episodes") == 2
     assert said.count("warning: every action of this evaluation was the same") == 2
     assert len((tmp_path / "eval.csv").read_text().splitlines()) == 3
     assert (tmp_path / "curve.png").exists()

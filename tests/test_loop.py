@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 import signal
@@ -243,7 +242,7 @@ def test_without_its_replay_one_that_learns_from_sequences_refills_over_an_end(t
     config = dreaming(
         keep_replay=False, eval_episodes=0, sequence_length=20, seed_frames=40, envs=1, workers=1
     )
-    train(dataclasses.replace(config, loop=dataclasses.replace(config.loop, frames=140)), tmp_path)
+    train(config.with_loop(frames=140), tmp_path)
     train(config, tmp_path, resume=True)
     assert int(rows(tmp_path / "train.csv")[-1]["update"]) > 0
 
@@ -252,7 +251,7 @@ def test_without_its_replay_a_resumed_run_refills_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tiny(keep_replay=False, eval_episodes=0)
-    train(dataclasses.replace(config, loop=dataclasses.replace(config.loop, frames=300)), tmp_path)
+    train(config.with_loop(frames=300), tmp_path)
     train(config, tmp_path, resume=True)
     assert "refilling" in capsys.readouterr().err
     # 300 frames: 150 agent steps, 100 of them after the seed frames; then 50 to refill and 100 to learn from.

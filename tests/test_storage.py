@@ -1,4 +1,5 @@
 import os
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,10 +23,7 @@ def machine(monkeypatch):
     def pretend(gpu=0, ram=0, disk=0):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (gpu, 2**40))
         monkeypatch.setattr(storage, "available_ram_bytes", lambda: ram)
-        block = 512
-        monkeypatch.setattr(
-            os, "statvfs", lambda path: SimpleNamespace(f_bavail=disk // block, f_frsize=block)
-        )
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=disk))
 
     return pretend
 

@@ -76,8 +76,8 @@ class DrQV2Settings:
     )
     saturation_margin: float = setting(
         0.0,
-        "up to this mean before tanh an action bears no penalty; 2 where rewards are rare, or the penalty is all "
-        "that is left of the loss, and draws the actor to doing nothing",
+        "means before tanh up to this size bear no penalty; 2 where rewards are rare, since there the penalty "
+        "outweighs the rest of the loss and draws actions to zero",
         "ours",
         low=0.0,
     )
@@ -156,7 +156,7 @@ class DrQV2:
         if agent_step < self.settings.exploration_steps:
             return uniform_action(len(observation.stack), self.action_dim, self.generator)
         std = self.std(torch.full((), agent_step, device=self.device))
-        return noisy_action(self.actor(self.encoder(*observation.seen)).tanh(), std, self.generator)
+        return noisy_action(self.act_greedily(observation), std, self.generator)
 
     @torch.no_grad()
     def act_greedily(self, observation: Observation) -> Float32[Tensor, "worlds action"]:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 from pixelcontrol.agents.drqv2 import PRESETS as DRQV2_PRESETS
 from pixelcontrol.agents.drqv2 import DrQV2Settings, critic_loss, update_actor
@@ -54,8 +54,8 @@ class PrivilegedSettings(DrQV2Settings):
 
     guess_weight: float = setting(
         1.0,
-        "weight of the guess's error in what the encoder learns from, in units of the critics' loss, or of 1 "
-        "where that is less; 0 guesses at random",
+        "weight of the guess's error beside the critics' loss, in units of that loss, or of 1 where it is less; "
+        "with 0 the guess learns nothing",
         "ours",
         low=0.0,
     )
@@ -162,7 +162,7 @@ class Privileged:
             next_seen = _behind(next_features, guesser(next_features))
         known, next_known = _behind(features, truth), _behind(next_features, next_truth)
         loss, metrics = critic_loss(self, known, batch, next_seen, next_known, std)
-        error = functional.mse_loss(guess, truth)
+        error = F.mse_loss(guess, truth)
         # in units of the other loss, whose size is that of squared returns, neither drowns the other
         size = loss.detach().clamp(min=1.0)
         descend(loss + s.guess_weight * error * size, self.critic_optimiser)

@@ -59,8 +59,8 @@ def make_env(
         privileged: let the worlds disclose what they can.
 
     Raises:
-        ValueError: a user's factory cannot be found or called, or makes no worlds, or those of other images or
-            action repeat, or drawn by another renderer, or of numbers that they do not give.
+        ValueError: a user's factory cannot be found or called, or its world has another image size, action repeat
+            or renderer than asked for, or lacks a method that its spec promises.
         WorkerError: a worker could not build its worlds.
     """
     make_world = world_factory(task, renderer, image_size, action_repeat)

@@ -7,7 +7,7 @@ deviations from its own hyper-parameters) stands in the tables below, not in cod
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -226,3 +226,16 @@ def find_task(name: str) -> Task:
         f"unknown task {name!r}; the nearest name is {nearest!r}. `pixelcontrol tasks` lists all; "
         f"a world of your own is written 'module:factory'"
     )
+
+
+def parse_tasks(words: Iterable[str]) -> list[str]:
+    """Return tasks by name; "easy", "medium", "hard" and "all" stand for the paper's (Table 1).
+
+    Raises:
+        ValueError: no task has this name; the message holds the nearest one.
+    """
+    tasks: dict[str, None] = {}
+    for word in words:
+        group = [task.name for task in PAPER_TASKS if word in ("all", task.difficulty)]
+        tasks.update(dict.fromkeys(group or [find_task(word).name]))
+    return list(tasks)

@@ -180,7 +180,7 @@ class VectorEnv:
         num_workers = min(num_workers, num_worlds)
         bounds = np.linspace(0, num_worlds, num_workers + 1, dtype=int) if num_workers else [0, num_worlds]
         self._shares = [range(a, b) for a, b in itertools.pairwise(bounds)]
-        self._hosts: list[_Worker | _Here] = []
+        self._hosts: list[_Worker | _InProcess] = []
         self._steps = 0
         self._faulty_steps: list[deque[int]] = [deque(maxlen=MAX_FAULTS) for _ in self._shares]
         self._last_fault = ""
@@ -364,9 +364,9 @@ class VectorEnv:
             host.end()
         self._hosts = []
 
-    def _host(self, share: range, in_process: bool) -> _Worker | _Here:
+    def _host(self, share: range, in_process: bool) -> _Worker | _InProcess:
         if in_process:
-            return _Here(self._make_world, share, self._rows)
+            return _InProcess(self._make_world, share, self._rows)
         return _Worker(self._make_world, share, self._block, self._row, repeats=self.spec.repeats)
 
     def _begin(self, i: int) -> None:
@@ -545,7 +545,7 @@ def _end(connection: Connection, process: BaseProcess, timeout: float) -> None:
     process.close()
 
 
-class _Here:
+class _InProcess:
     """The worlds in this process, behind the methods of `_Worker`."""
 
     def __init__(self, make_world: Callable[[], World], share: Sequence[int], rows: SimpleNamespace) -> None:

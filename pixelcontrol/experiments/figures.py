@@ -141,9 +141,10 @@ def write_figures(paths: Iterable[Path | str], out: Path) -> list[Path]:
         if _ablation_rows(runs):
             written += _write_ablation(runs, out / "ablation")
     for name in ("success", "average", "statistics", "ablation"):
-        for kind in ("png", "svg", "csv"):
-            if (file := out / f"{name}.{kind}") not in written:
-                file.unlink(missing_ok=True)
+        stale = [out / f"{name}.{kind}" for kind in ("png", "svg", "csv")]
+        if stale[0] not in written and all(file.exists() for file in stale):  # else they are somebody else's
+            for file in stale:
+                file.unlink()
     return written
 
 
@@ -205,7 +206,7 @@ def agent_colours(agents: Iterable[str]) -> dict[str, str]:
 def cited(curves: Sequence[Curve]) -> dict[str, list[Published]]:
     """The published rows to draw beside the curves of one task, by agent: of the agents shown and of DrQ-v2.
 
-    Only rows up to the last frame of the longest run; against hours that may still lie far to the right.
+    Only rows up to the last frame of the longest run; over hours, such a row may still lie far beyond our curves.
     """
     last_frame = max(int(run.frame[-1]) for curve in curves for run in curve.runs)
     rows: dict[str, list[Published]] = {}
@@ -636,8 +637,3 @@ def _cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-if __name__ == "__main__":
-    # `make figures`: the README's
-    write_figures(["results"], Path("docs/figures"))

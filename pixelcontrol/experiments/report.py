@@ -241,8 +241,8 @@ def _return_cell(score: Score, colour: str) -> str:
 def _published_cell(score: Score) -> str:
     row = score.published
     if row is None:
-        cited = any((row.agent, row.task) == (score.agent, score.task) for row in load_published())
-        return f'<span class="range">nothing{" by this frame" if cited else ""}</span>'
+        later = any((row.agent, row.task) == (score.agent, score.task) for row in load_published())
+        return f'<span class="range">nothing{" by this frame" if later else ""}</span>'
     half = half_width(row.std, row.seeds)
     return (
         f'<span title="{escape(row.source)}, {row.seeds} seeds">{row.mean:.0f} '

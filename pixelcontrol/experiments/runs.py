@@ -13,7 +13,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ _NUMBERS = {"seed": int, "frame": int, "hour": float, "episode_return": float}
 CONDITIONS = ("renderer", "precision", "envs", "commit")
 """What runs that are averaged or compared should have in common."""
 
+PATHS = {"start_from", "demonstrations"}
+"""Settings that are a place on a disk, of which only that there is one is part of an agent's name."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -46,7 +49,7 @@ class Run:
     Attributes:
         agent: for example "drqv2", with another preset than the paper's "drqv2-quick", and with a setting of its
             own "drqv2-quick n_step=1": what learns otherwise is another agent, and never averaged with the first.
-            What all runs that were read have alike is left out, and told by `notices`.
+            A run is called the same whatever others are read beside it.
         task: for example "cheetah_run".
         seed: the run's own.
         frame: (evaluations,) int64, strictly rising.
@@ -56,7 +59,6 @@ class Run:
             not every evaluation tells.
         conditions: for each name of `CONDITIONS`, the value the run had; several, joined with "+", if it was
             resumed under others.
-        changes: settings that are not its preset's, by name, as they are written in a flag.
         path: the CSV file it was read from.
     """
 
@@ -68,7 +70,6 @@ class Run:
     episode_return: np.ndarray
     success_rate: np.ndarray | None
     conditions: dict[str, str]
-    changes: dict[str, str]
     path: Path
 
     @property
@@ -121,7 +122,7 @@ def read_runs(paths: Iterable[Path | str]) -> list[Run]:
             begun: it is left out where others have got further, whose means it would cut short at frame 0.
     """
     files = {file.resolve(): file for path in paths for file in _eval_files(Path(path))}
-    runs = _named([run for file in files.values() for run in _runs_in(file)])
+    runs = [run for file in files.values() for run in _runs_in(file)]
     if not runs:
         raise ValueError(
             f"{', '.join(map(str, files.values()))}: no evaluation yet; train on, or with --eval-episodes above 0 "
@@ -132,7 +133,7 @@ def read_runs(paths: Iterable[Path | str]) -> list[Run]:
         taken = longest.setdefault(_identity(run), run)
         if taken is not run:
             warnings.warn(
-                f"{run} comes twice: {taken.path} is taken, and {run.path}, which is no longer, left out",
+                f"{run} comes twice: {taken.path} is read, and {run.path}, which has no more frames, is left out",
                 stacklevel=2,
             )
     learned = [run for run in longest.values() if run.frame[-1] > 0]
@@ -142,34 +143,9 @@ def read_runs(paths: Iterable[Path | str]) -> list[Run]:
     return learned or list(longest.values())
 
 
-def _named(runs: Sequence[Run]) -> list[Run]:
-    """Put behind each agent's name what it has otherwise than its preset, but for what all have alike."""
-    shared = _shared(runs)
-    return [
-        replace(
-            run,
-            agent=run.agent
-            + "".join(f" {name}={value}" for name, value in run.changes.items() if name not in shared),
-        )
-        for run in runs
-    ]
-
-
-def _shared(runs: Sequence[Run]) -> dict[str, str]:
-    """What all runs have otherwise than their presets."""
-    first, *others = [run.changes for run in runs] or [{}]
-    return {
-        name: value
-        for name, value in first.items()
-        if all(name in other and other[name] == value for other in others)
-    }
-
-
 def notices(runs: Sequence[Run]) -> list[str]:
     """What must be said beside any average or comparison of `runs`, one sentence each, worst first."""
     said = []
-    if shared := _shared(runs):
-        said.append(f"All with {', '.join(f'{name}={value}' for name, value in shared.items())}.")
     if knowing := sorted({run.agent for run in runs if re.match(r"privileged\b(?!:)", run.agent)}):
         said.append(f"With the simulator's state, and not from images alone: {', '.join(knowing)}.")
     if sensing := sorted({run.agent for run in runs if re.search(r"\bproprio\b", run.agent)}):
@@ -202,9 +178,9 @@ def short_count(number: int | float) -> str:
     return f"{number:.3g}"
 
 
-def _some(items: list[str], most: int = 6) -> str:
-    """The items as one phrase, cut after `most` of them."""
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+def _some(items: list[str]) -> str:
+    """The items as one phrase, cut after six of them."""
+    return ", ".join(items[:6]) + (f" and {len(items) - 6} more" if len(items) > 6 else "")
 
 
 def agent_name(row: Mapping[str, str]) -> str:
@@ -243,10 +219,14 @@ def _runs_in(file: Path) -> Iterator[Run]:
     if not rows:
         warnings.warn(f"{file}: no evaluation yet", stacklevel=2)
 
-    changes = {name: spell(value) for name, value in stored_changes(_config_beside(file) or {}).items()}
+    changed = "".join(
+        # every seed may begin with networks, or demonstrations, of its own
+        f" {name}" if name in PATHS else f" {name}={spell(value)}"
+        for name, value in stored_changes(_config_beside(file) or {}).items()
+    )
 
     def identity(row: dict[str, str]) -> tuple[str, str, int]:
-        return agent_name(row), row["task"], int(row["seed"])
+        return agent_name(row) + changed, row["task"], int(row["seed"])
 
     for number, row in enumerate(rows, start=2):
         for name, kind in _NUMBERS.items():
@@ -269,7 +249,6 @@ def _runs_in(file: Path) -> Iterator[Run]:
             episode_return=np.array([float(row["episode_return"]) for row in mine]),
             success_rate=np.array([float(rate) for rate in rates]) if all(rates) else None,
             conditions={name: "+".join(dict.fromkeys(row[name] for row in mine)) for name in CONDITIONS},
-            changes=changes,
             path=file,
         )
         if (np.diff(run.frame) <= 0).any():

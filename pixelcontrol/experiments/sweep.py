@@ -38,7 +38,7 @@ from rich.table import Table
 
 from pixelcontrol.checkpoint import Checkpoints
 from pixelcontrol.config import reserve_bytes, resolve, split_agent, transitions_kept
-from pixelcontrol.envs.tasks import PAPER_TASKS, channel_count, find_task
+from pixelcontrol.envs.tasks import channel_count, find_task, parse_tasks
 from pixelcontrol.errors import SWEEP_STOPS, Interrupted, heeded_signals
 from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND
 from pixelcontrol.experiments.runs import agent_name, short_count
@@ -100,19 +100,6 @@ class Job:
 # ---- the plan ----
 
 
-def parse_tasks(words: Iterable[str]) -> list[str]:
-    """Tasks by name; "easy", "medium", "hard" and "all" stand for the paper's (Table 1).
-
-    Raises:
-        ValueError: no task has this name; the message holds the nearest one.
-    """
-    tasks: dict[str, None] = {}
-    for word in words:
-        group = [task.name for task in PAPER_TASKS if word in ("all", task.difficulty)]
-        tasks.update(dict.fromkeys(group or [find_task(word).name]))
-    return list(tasks)
-
-
 def parse_seeds(text: str) -> list[int]:
     """Seeds as people write them: "3", "0-9", "0-4,7".
 
@@ -122,7 +109,7 @@ def parse_seeds(text: str) -> list[int]:
     seeds: dict[int, None] = {}
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise ValueError(f"--seeds {text!r}: expected numbers and rising ranges such as 0-9 or 0-4,7")
         seeds.update(dict.fromkeys(range(int(first), int(last or first) + 1)))
     return list(seeds)
@@ -345,7 +332,8 @@ def last_row(table: Path) -> dict[str, str]:
         start = file.tell()
         size = file.seek(0, os.SEEK_END)
         file.seek(max(start, size - 8192))
-        lines = file.read().decode().rpartition("\n")[0].splitlines()
+        # the first line may begin in the middle of a letter, and is not looked at
+        lines = file.read().decode(errors="ignore").rpartition("\n")[0].splitlines()
     return dict(zip(names, lines[-1].split(","), strict=True)) if lines else {}
 
 

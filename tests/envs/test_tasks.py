@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 from dm_control import suite
 
-from pixelcontrol.envs.tasks import OTHER_TASKS, PAPER_TASKS, find_task
+from pixelcontrol.envs.tasks import OTHER_TASKS, PAPER_TASKS, find_task, parse_tasks
 
 
 def test_the_paper_has_9_easy_12_medium_and_3_hard_tasks():
@@ -85,3 +85,19 @@ def test_tasks_are_frozen_hashable_and_picklable():
     assert len({task, find_task("walker_walk")}) == 1
     with pytest.raises(FrozenInstanceError):
         task.name = "other"
+
+
+@pytest.mark.parametrize(("words", "number"), [(["easy"], 9), (["medium"], 12), (["hard"], 3), (["all"], 24)])
+def test_groups_of_tasks(words, number):
+    assert len(parse_tasks(words)) == number
+
+
+def test_tasks_by_name_come_once():
+    assert parse_tasks(["hard", "humanoid_run", "toy_reach"]) == [
+        *("humanoid_stand", "humanoid_walk", "humanoid_run", "toy_reach")
+    ]
+
+
+def test_an_unknown_task_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="cheetah_run"):
+        parse_tasks(["cheeta_run"])

@@ -138,6 +138,13 @@ def test_that_an_average_ends_early_is_said(write_run, tmp_path):
     assert "ends with its shortest" not in words_in(tmp_path / "out" / "curves_frames.svg")
 
 
+def test_what_is_no_figure_of_ours_is_kept(write_run, tmp_path):
+    own = tmp_path / "statistics.csv"
+    own.write_text("mine")
+    write_figures([write_run()], tmp_path)
+    assert own.read_text() == "mine"
+
+
 def test_what_the_runs_no_longer_allow_is_removed(write_run, tmp_path):
     one = write_run(task="cheetah_run")
     write_run(task="walker_run")

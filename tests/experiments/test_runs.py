@@ -176,26 +176,33 @@ def test_runs_that_learn_by_other_settings_are_other_agents(write_run):
     assert [run.agent for run in read_runs([walker])] == ["drqv2"]
 
 
-def test_what_all_runs_have_otherwise_is_said_once(write_run):
+def test_an_agent_is_called_the_same_whatever_is_read_beside_it(write_run):
+    """So a run with a smaller network is never set beside what the agent of that name is published with."""
     paths = []
     for seed, n_step in enumerate((1, 1, 5)):
         paths.append(write_run(seed=seed))
         config = json.loads((paths[-1] / "config.json").read_text())
         config["settings"] = {"image_size": [24], "n_step": n_step}
         (paths[-1] / "config.json").write_text(json.dumps(config))
-    runs = read_runs(paths)
-    assert [run.agent for run in runs] == ["drqv2 n_step=1", "drqv2 n_step=1", "drqv2 n_step=5"]
-    assert notices(runs)[0] == "All with image_size=24."
-    alike = read_runs(paths[:2])
-    assert [run.agent for run in alike] == ["drqv2", "drqv2"]
-    assert notices(alike)[0] == "All with image_size=24, n_step=1."
+    one, other = "drqv2 image_size=24 n_step=1", "drqv2 image_size=24 n_step=5"
+    assert [run.agent for run in read_runs(paths)] == [one, one, other]
+    assert [run.agent for run in read_runs(paths[:2])] == [one, one]
+
+
+def test_seeds_that_begin_with_networks_of_their_own_are_one_agent(write_run):
+    for seed in range(3):
+        run = write_run(seed=seed)
+        config = json.loads((run / "config.json").read_text())
+        config["settings"] = {"start_from": f"runs/before-{seed}"}
+        (run / "config.json").write_text(json.dumps(config))
+    assert {run.agent for run in read_runs([run.parent])} == {"drqv2 start_from"}
 
 
 def test_of_a_seed_that_was_run_twice_the_longer_run_is_taken(write_run):
     short = write_run(returns=[0, 1])
     moved = short.rename(short.parent / "short")
     long = write_run(returns=[0, 1, 2])
-    with pytest.warns(UserWarning, match=r"comes twice: .*drqv2_cheetah_run_0.* is taken, and .*short"):
+    with pytest.warns(UserWarning, match=r"comes twice: .*drqv2_cheetah_run_0.* is read, and .*short"):
         (run,) = read_runs([moved, long])
     assert len(run.frame) == 3
 

@@ -19,8 +19,8 @@ from pixelcontrol.experiments.sweep import (
     ThisMachine,
     choose_parallel,
     describe,
+    last_row,
     parse_seeds,
-    parse_tasks,
     plan,
     progress,
     run_all,
@@ -56,28 +56,12 @@ def undisturbed(tmp_path_factory):
 # ---- the plan ----
 
 
-@pytest.mark.parametrize(("words", "number"), [(["easy"], 9), (["medium"], 12), (["hard"], 3), (["all"], 24)])
-def test_groups_of_tasks(words, number):
-    assert len(parse_tasks(words)) == number
-
-
-def test_tasks_by_name_come_once():
-    assert parse_tasks(["hard", "humanoid_run", "toy_reach"]) == [
-        *("humanoid_stand", "humanoid_walk", "humanoid_run", "toy_reach")
-    ]
-
-
-def test_an_unknown_task_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match="cheetah_run"):
-        parse_tasks(["cheeta_run"])
-
-
 @pytest.mark.parametrize(("text", "seeds"), [("3", [3]), ("0-2", [0, 1, 2]), ("0-1,7,1", [0, 1, 7])])
 def test_seeds(text, seeds):
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "a", "3-1", "1-", "-1", "1;2"])
+@pytest.mark.parametrize("text", ["", "a", "3-1", "1-", "-1", "1;2", "²"])
 def test_seeds_that_are_none(text):
     with pytest.raises(ValueError, match="--seeds"):
         parse_seeds(text)
@@ -370,3 +354,11 @@ def test_without_ray_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"pip install -c constraints\.txt -e '\.\[ray\]'"):
         RayCluster("local", cpus=1, gpus=0)
+
+
+def test_the_last_row_is_found_wherever_reading_begins_in_a_letter(tmp_path):
+    table = tmp_path / "train.csv"
+    for filler in range(4):
+        rows = "".join(f"{'x' * filler}{'ö' * 40},{n}\n" for n in range(200))
+        table.write_text(f"task,frame\n{rows}", encoding="utf-8")
+        assert last_row(table)["frame"] == "199"

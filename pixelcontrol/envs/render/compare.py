@@ -107,7 +107,10 @@ def compare(task: Task, states: int = 200, image_size: tuple[int, int] = (84, 84
             environment.reset()
             reference = OpenGLRenderer(environment.physics, camera, image_size)
         for _ in range(random.randint(51)):
-            environment.step(random.uniform(low, high))
+            # a step beyond an episode's end begins another, for which composer compiles the model anew
+            begins = environment.step(random.uniform(low, high)).first()
+            if begins:
+                reference = OpenGLRenderer(environment.physics, camera, image_size)
         scene.pack(environment.physics, rows[i])
         reference.draw(opengl[i])
     environment.close()

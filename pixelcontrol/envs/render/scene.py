@@ -313,7 +313,7 @@ class _Snapshot:
 
 
 def _geom_memory(scene: mujoco.MjvScene) -> tuple[np.ndarray, np.ndarray]:
-    """View the geoms of a scene as int32 (geoms, 10) and float32 (geoms, 19) without copying.
+    """View the geoms of a scene as int32 (geoms, 10) and float32 (geoms, 23) without copying.
 
     Raises:
         RuntimeError: this version of MuJoCo lays out `mjvGeom` differently.

@@ -94,3 +94,12 @@ def test_only_dm_controls_tasks_and_own_models_can_be_compared():
     toy = dataclasses.replace(find_task("cartpole_swingup"), source="toy", name="toy")
     with pytest.raises(ValueError, match="only dm_control's tasks and an own model in a DmcWorld"):
         compare(toy)
+
+
+def test_episodes_may_end_between_two_states(monkeypatch):
+    """Composer compiles a model anew at every beginning, and OpenGL must draw the one that lives."""
+    task = find_task("reach_duplo")
+    environment = load_environment(task)
+    environment._time_limit = 0.4
+    monkeypatch.setattr("pixelcontrol.envs.render.compare._model", lambda *_: (environment, task.camera))
+    assert compare(task, states=8).mean_difference <= 1.5
