@@ -16,11 +16,9 @@ from pixelcontrol.build import Hardware
 from pixelcontrol.config import Config
 from pixelcontrol.evaluate import Evaluation
 from pixelcontrol.experiments.figures import run_curve
-from pixelcontrol.experiments.runs import EVAL_COLUMNS
+from pixelcontrol.experiments.runs import EVAL_COLUMNS, IDENTITY, POSITION
 from pixelcontrol.logger import CsvLog, EventLog, Progress, write_video
 
-IDENTITY = ("agent", "task", "seed")
-POSITION = ("frame", "agent_step", "update", "hour")
 TRAIN_COLUMNS = (*IDENTITY, *POSITION, "episode", "episode_return", "episode_frames", "frames_per_second")
 
 

@@ -185,6 +185,11 @@ class TrainingRun:
         return self.counters.agent_step * self.config.loop.action_repeat
 
     @property
+    def envs(self) -> list[VectorEnv]:
+        """What worlds there are: those of training and, where there are any, those of evaluations."""
+        return [self.env, self.eval_env] if self.eval_env else [self.env]
+
+    @property
     def how_to_resume(self) -> str:
         """The command that goes on with what was saved."""
         return f"continue with: pixelcontrol train --resume {shlex.quote(str(self.run_dir))}"
@@ -279,7 +284,7 @@ class TrainingRun:
         elif self.frame > self.counters.evaluated_at:
             self._evaluate()
         self.save()
-        if faults := sum(env.faults for env in (self.env, self.eval_env) if env):
+        if faults := sum(env.faults for env in self.envs):
             self.progress.say(
                 f"worker processes were replaced {faults} times since this start; see the warnings"
             )
@@ -539,7 +544,7 @@ class TrainingRun:
             self._warn_if_not_saved(self.checkpoints.finish_save)
         finally:
             self.journal.close()
-            for env in filter(None, (self.env, self.eval_env)):
+            for env in self.envs:
                 env.close()
 
 

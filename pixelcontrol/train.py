@@ -107,7 +107,7 @@ def _signals_are_heeded(run: TrainingRun) -> Iterator[None]:
 
     def stop(number: int, _: FrameType | None) -> None:
         run.signal = number
-        for env in filter(None, (run.env, run.eval_env)):
+        for env in run.envs:
             env.hurry()
         # a terminal that closes and its shell send SIGHUP each: it counts once
         signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)

@@ -49,7 +49,7 @@ from pixelcontrol.agents.rssm import (
     initialise_glorot,
     observe,
 )
-from pixelcontrol.distributions import gumbel_noise, truncated_normal
+from pixelcontrol.distributions import gumbel_noise, truncated_normal, uniform_action
 from pixelcontrol.machine import random_stream, to_device
 from pixelcontrol.networks import Value, descend, load_state, rounded, save_state
 from pixelcontrol.returns import lambda_return
@@ -250,9 +250,9 @@ class DreamerV2:
     ) -> Float32[Tensor, "worlds action"]:
         """Choose exploring actions: uniform at first, then drawn from the policy."""
         shape = (observation.shape[0], self.action_dim)
-        uniform = torch.rand(shape, generator=self.generator, device=self.device)
         if agent_step < self.settings.exploration_steps:
-            return 2.0 * uniform - 1.0
+            return uniform_action(*shape, self.generator)
+        uniform = torch.rand(shape, generator=self.generator, device=self.device)
         return truncated_normal(*policy_of(self.actor(observation)), uniform)[0]
 
     @torch.no_grad()

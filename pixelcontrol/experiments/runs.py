@@ -25,8 +25,11 @@ from pixelcontrol.experiments.statistics import FEWEST_SEEDS
 from pixelcontrol.rundir import read_json
 from pixelcontrol.settings import spell
 
+IDENTITY = ("agent", "task", "seed")
+POSITION = ("frame", "agent_step", "update", "hour")
 EVAL_COLUMNS = (
-    *("agent", "task", "seed", "frame", "agent_step", "update", "hour"),
+    *IDENTITY,
+    *POSITION,
     *("episode_return", "episode_return_std", "episodes"),
     *("preset", "renderer", "precision", "envs", "commit"),
 )
