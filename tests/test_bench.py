@@ -20,6 +20,8 @@ def test_each_names_machine_commit_and_ratio(what, tmp_path, monkeypatch, capsys
     assert re.search(r"^machine .* cores.*; commit .*; drqv2, quick, toy_reach$", printed, re.MULTILINE)
     assert re.search(rf"^{what} +\d+\.\d times as fast as", printed, re.MULTILINE)
     assert list(tmp_path.iterdir()) == []
+    # the toy draws itself, whatever --renderer says
+    assert ("workers, own: " in printed) == (what == "env")
     if what != "train":
         assert "quartiles" in printed
         return
