@@ -150,9 +150,9 @@ def notices(runs: Sequence[Run]) -> list[str]:
     """What must be said beside any average or comparison of `runs`, one sentence each, worst first."""
     said = []
     if knowing := sorted({run.agent for run in runs if re.match(r"privileged\b(?!:)", run.agent)}):
-        said.append(f"With the simulator's state, and not from images alone: {', '.join(knowing)}.")
+        said.append(f"Trained with the simulator's state, not from images alone: {', '.join(knowing)}.")
     if sensing := sorted({run.agent for run in runs if re.search(r"\bproprio\b", run.agent)}):
-        said.append(f"Told of the body beside images: {', '.join(sensing)}.")
+        said.append(f"With proprioception beside images: {', '.join(sensing)}.")
     seeds = Counter((run.agent, run.task) for run in runs)
     if set(seeds.values()) == {1} and len(seeds) > 1:
         said.append("One seed each.")

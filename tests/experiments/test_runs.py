@@ -118,10 +118,10 @@ def test_nothing_to_read_is_said(tmp_path):
 
 def test_what_was_learned_with_more_than_images_is_said(write_run):
     paths = [write_run(agent=agent, seed=seed) for agent in ("drqv2", "privileged") for seed in range(3)]
-    words = "With the simulator's state, and not from images alone: privileged."
+    words = "Trained with the simulator's state, not from images alone: privileged."
     assert notices(read_runs(paths)) == [words]
     paths += [write_run(preset="quick-proprio", seed=seed) for seed in range(3, 6)]
-    assert notices(read_runs(paths)) == [words, "Told of the body beside images: drqv2-quick-proprio."]
+    assert notices(read_runs(paths)) == [words, "With proprioception beside images: drqv2-quick-proprio."]
 
 
 def test_three_equal_seeds_need_no_notice(write_run):
