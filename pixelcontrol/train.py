@@ -89,9 +89,8 @@ def _train_and_save(run: TrainingRun) -> None:
         run.train()
         run.finish()
     except (Interrupted, WorkerError) as reason:
-        if (
-            run.signal is None and run.counters.agent_step == 0
-        ):  # nothing to save: the mended world finds room
+        if run.signal is None and run.counters.agent_step == 0:
+            # nothing to save, and the mended world is to find the directory free
             raise ValueError(str(reason)) from reason
         try:
             run.save()

@@ -1,4 +1,4 @@
-"""The loop as a whole, on the toy task: what it leaves, what it repeats exactly, and that it learns."""
+"""A run as a whole, on the toy task: what it leaves, what it repeats exactly, and that it learns."""
 
 from __future__ import annotations
 

@@ -163,39 +163,35 @@ def test_short_count(number, text):
     assert short_count(number) == text
 
 
+def choose(run, **settings):
+    """Have a written run tell settings of its own."""
+    config = json.loads((run / "config.json").read_text()) | {"settings": settings}
+    (run / "config.json").write_text(json.dumps(config))
+    return run
+
+
 def test_runs_that_learn_by_other_settings_are_other_agents(write_run):
     plain = write_run()
-    for seed, settings in enumerate([{"n_step": 1, "envs": 4}, {"n_step": 3, "batch_size": 256}], start=1):
-        run = write_run(seed=seed)
-        config = json.loads((run / "config.json").read_text()) | {"settings": settings}
-        (run / "config.json").write_text(json.dumps(config))
+    choose(write_run(seed=1), n_step=1, envs=4)
+    choose(write_run(seed=2), n_step=3, batch_size=256)
     assert [run.agent for run in read_runs([plain.parent])] == ["drqv2", "drqv2", "drqv2 n_step=1"]
-    walker = write_run(task="walker_walk")  # whose own n_step is 1
-    config = json.loads((walker / "config.json").read_text()) | {"settings": {"n_step": 1}}
-    (walker / "config.json").write_text(json.dumps(config))
+    walker = choose(write_run(task="walker_walk"), n_step=1)  # the task's own
     assert [run.agent for run in read_runs([walker])] == ["drqv2"]
 
 
 def test_an_agent_is_called_the_same_whatever_is_read_beside_it(write_run):
     """So a run with a smaller network is never set beside what the agent of that name is published with."""
-    paths = []
-    for seed, n_step in enumerate((1, 1, 5)):
-        paths.append(write_run(seed=seed))
-        config = json.loads((paths[-1] / "config.json").read_text())
-        config["settings"] = {"image_size": [24], "n_step": n_step}
-        (paths[-1] / "config.json").write_text(json.dumps(config))
+    paths = [
+        choose(write_run(seed=seed), image_size=[24], n_step=n_step) for seed, n_step in enumerate((1, 1, 5))
+    ]
     one, other = "drqv2 image_size=24 n_step=1", "drqv2 image_size=24 n_step=5"
     assert [run.agent for run in read_runs(paths)] == [one, one, other]
     assert [run.agent for run in read_runs(paths[:2])] == [one, one]
 
 
 def test_seeds_that_begin_with_networks_of_their_own_are_one_agent(write_run):
-    for seed in range(3):
-        run = write_run(seed=seed)
-        config = json.loads((run / "config.json").read_text())
-        config["settings"] = {"start_from": f"runs/before-{seed}"}
-        (run / "config.json").write_text(json.dumps(config))
-    assert {run.agent for run in read_runs([run.parent])} == {"drqv2 start_from"}
+    paths = [choose(write_run(seed=seed), start_from=f"runs/before-{seed}") for seed in range(3)]
+    assert {run.agent for run in read_runs(paths)} == {"drqv2 start_from"}
 
 
 def test_of_a_seed_that_was_run_twice_the_longer_run_is_taken(write_run):

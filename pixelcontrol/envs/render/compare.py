@@ -108,8 +108,7 @@ def compare(task: Task, states: int = 200, image_size: tuple[int, int] = (84, 84
             reference = OpenGLRenderer(environment.physics, camera, image_size)
         for _ in range(random.randint(51)):
             # a step beyond an episode's end begins another, for which composer compiles the model anew
-            begins = environment.step(random.uniform(low, high)).first()
-            if begins:
+            if environment.step(random.uniform(low, high)).first():
                 reference = OpenGLRenderer(environment.physics, camera, image_size)
         scene.pack(environment.physics, rows[i])
         reference.draw(opengl[i])
