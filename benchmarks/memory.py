@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from pixelcontrol.experiments.sweep import last_row
+from pixelcontrol.experiments.plan import last_row
 
 COMMAND = [
     sys.executable, "-m", "pixelcontrol", "train", "toy_reach",

@@ -40,8 +40,10 @@ from pixelcontrol.build import (
 from pixelcontrol.config import Config
 from pixelcontrol.envs.vector import VectorEnv
 from pixelcontrol.errors import RunError
+from pixelcontrol.experiments.places import ThisMachine
+from pixelcontrol.experiments.plan import Variant, plan
 from pixelcontrol.experiments.runs import read_table
-from pixelcontrol.experiments.sweep import ThisMachine, plan, run_all
+from pixelcontrol.experiments.sweep import run_all
 from pixelcontrol.learner import Learner
 from pixelcontrol.loop import TrainingRun
 from pixelcontrol.memory import FrameStack
@@ -339,8 +341,8 @@ def bench_seeds(config: Config) -> None:
     overrides |= {"eval_episodes": 1, "eval_every_frames": config.loop.seed_frames}
     for count in (1, 2, 4, 8):
         with tempfile.TemporaryDirectory(dir=".") as folder:
-            agents = [f"{config.agent}:{config.preset}"]
-            jobs = plan([config.task], agents, range(1, count + 1), Path(folder), overrides)
+            variants = [Variant(config.agent, config.preset)]
+            jobs = plan([config.task], variants, range(1, count + 1), Path(folder), overrides)
             if failed := run_all(jobs, ThisMachine(count)):
                 words = (failed[0].directory / "output.log").read_text().splitlines()
                 raise RunError(f"{len(failed)} of {count} runs failed: {' '.join(words[-1:])}")

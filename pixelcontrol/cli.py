@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import shlex
 import signal
 import sys
 import sysconfig
@@ -17,11 +18,14 @@ from collections.abc import Callable
 from dataclasses import Field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pixelcontrol import __version__
 from pixelcontrol.errors import Interrupted, RunError
 from pixelcontrol.settings import flag, spell
+
+if TYPE_CHECKING:
+    from pixelcontrol.experiments.plan import Variant
 
 # Idle OpenMP threads must sleep, not spin: the worlds' processes need the cores. Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -206,12 +210,12 @@ def train(arguments: list[str]) -> int:
     last = given["seeds"] if "seeds" in given else f"{config.seed}-{datetime.now():%Y%m%d-%H%M%S}"
     run_dir = given.get("out", Path("runs") / f"{config.task}-{agent}-{last}".replace(":", "."))
     if "seeds" in given:
-        from pixelcontrol.experiments.sweep import parse_seeds
+        from pixelcontrol.experiments.plan import Variant, parse_seeds
         from pixelcontrol.experiments.sweep import sweep as run_sweep
 
         together = len(parse_seeds(given["seeds"]))
-        agents = [f"{agent}:{preset}"]
-        return run_sweep([config.task], agents, given["seeds"], run_dir, overrides, parallel=together)
+        variants = [Variant(agent, preset)]
+        return run_sweep([config.task], variants, given["seeds"], run_dir, overrides, parallel=together)
     if run_dir.exists() and not run_dir.is_dir():
         raise ValueError(f"--out is {run_dir}, which is a file; name a directory that exists or can be made")
     run_training(config, run_dir)
@@ -438,16 +442,37 @@ def compare_renderers(arguments: list[str]) -> int:
     return 0
 
 
+def _variant(words: str) -> Variant:
+    """Read an agent as `sweep` takes it: "drqv2", "drqv2:quick" or "drqv2:quick --n-step 1"."""
+    from pixelcontrol.config import setting_fields, split_agent
+    from pixelcontrol.experiments.plan import Variant
+
+    try:
+        name, *flags = shlex.split(words) or [""]
+    except ValueError as error:
+        raise ValueError(f"--agents {words!r}: {error}") from error
+    agent, preset = split_agent(name)
+    parser = Parser(prog="pixelcontrol sweep", add_help=False)
+    for item in setting_fields(agent).values():
+        _add_setting(parser, item)
+    return Variant(agent, preset, vars(parser.parse_strictly(flags)))
+
+
 def sweep(arguments: list[str]) -> int:
     """Run many tasks, agents and seeds."""
-    from pixelcontrol.config import AGENTS, setting_fields, split_agent
+    from pixelcontrol.config import AGENTS, setting_fields
 
     parser = Parser(
         prog="pixelcontrol sweep",
         description="Run tasks x agents x seeds; started again after anything, it goes on (docs/sweeps.md).",
     )
     parser.add_argument("--tasks", nargs="+", required=True, help="names, or easy, medium, hard, all")
-    parser.add_argument("--agents", nargs="+", default=["drqv2"], help="names, each alone or as agent:preset")
+    parser.add_argument(
+        "--agents",
+        nargs="+",
+        default=["drqv2"],
+        help='names, each alone, as agent:preset, or in quotes with settings of its own: "drqv2:quick --n-step 1"',
+    )
     parser.add_argument(
         "--preset", type=_preset_of_an_agent, default=argparse.SUPPRESS, help=argparse.SUPPRESS
     )
@@ -459,8 +484,9 @@ def sweep(arguments: list[str]) -> int:
     parser.add_argument("--gpus-per-run", type=float, default=0.0, help="GPUs that Ray keeps for a run")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
     # DrQ-v2 last, so that where several agents have a setting its default is shown
-    words = _known_first("sweep", arguments, "--agents", nargs="+", default=[])
-    agents = [*(split_agent(word)[0] for word in words), *reversed(AGENTS)]
+    chosen = _known_first("sweep", arguments, "--agents", nargs="+", default=["drqv2"])
+    variants = [_variant(words) for words in chosen]
+    agents = [*(variant.agent for variant in variants), *reversed(AGENTS)]
     fields = {name: item for agent in agents for name, item in setting_fields(agent).items()}
     group = parser.add_argument_group(
         "settings for all runs (defaults are DrQ-v2's where it has the setting)"
@@ -472,7 +498,7 @@ def sweep(arguments: list[str]) -> int:
 
     return run_sweep(
         given["tasks"],
-        given["agents"],
+        variants,
         given["seeds"],
         given["out"],
         {name: given[name] for name in given.keys() & fields.keys()},

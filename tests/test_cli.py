@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -97,6 +98,12 @@ def test_help_of_train_gives_default_and_source(capsys: pytest.CaptureFixture[st
             "sweep --tasks toy_reach --out x --agents drqv2 drq --views 3",
             "--views is a setting of drq, and not of",
         ),
+        (
+            "sweep --tasks toy_reach --out x --agents drqv2 'drqv2:quick --n-stpe 1'",
+            "unknown argument '--n-stpe'; did you mean --n-step?",
+        ),
+        ("sweep --tasks toy_reach --out x --agents 'drqv2 --n-step 0'", "--n-step is 0, but must be"),
+        ('sweep --tasks toy_reach --out x --agents "drqv2 \'"', '--agents "drqv2 \'": No closing quotation'),
         ("bench uptade", "did you mean 'update'"),
     ],
 )
@@ -109,7 +116,7 @@ def test_a_mistake_is_answered_in_one_line_and_creates_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     try:
-        status = main(arguments.split())
+        status = main(shlex.split(arguments))
     except SystemExit as ended:
         status = ended.code
     said = capsys.readouterr().err
@@ -200,6 +207,18 @@ def test_settings_of_an_own_agent_are_flags(
     assert (
         "setting 'gain' of an agent is declared as complex, and must be one of int" in capsys.readouterr().err
     )
+
+
+def test_a_sweep_takes_settings_of_one_agent_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agents = ["drqv2:quick", "drqv2:quick --n-step 1 --conv-strides 2,2", "sac:quick --feature-dim 20"]
+    sweep = ["sweep", "--tasks", "toy_reach", "--seeds", "1", "--dry-run", "--out", str(tmp_path / "runs")]
+    assert main([*sweep, "--agents", *agents]) == 0
+    said = capsys.readouterr().out
+    assert "3 runs: 3 new" in said
+    assert "drqv2-quick-conv_strides=2,2-n_step=1_toy_reach_1" in said
+    assert "sac-quick-feature_dim=20_toy_reach_1" in said
 
 
 def test_an_own_agents_setting_can_take_the_place_of_no_flag(capsys: pytest.CaptureFixture[str]) -> None:
