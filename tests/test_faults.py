@@ -29,7 +29,7 @@ from test_train import TINY, assert_same, rows
 
 from pixelcontrol import build, loop
 from pixelcontrol.checkpoint import Checkpoints
-from pixelcontrol.envs import vector
+from pixelcontrol.envs import hosts, vector
 from pixelcontrol.envs.vector import VectorEnv
 from pixelcontrol.errors import STOP_SIGNALS, SWEEP_STOPS
 from pixelcontrol.settings import flag, spell
@@ -192,7 +192,7 @@ def hang_at(stream: int, step: int) -> None:
         send(self, action)
 
     VectorEnv.send = hang  # type: ignore[method-assign]
-    vector.STEP_TIMEOUT, vector.HURRIED_TIMEOUT = 3600.0, 0.5
+    vector.STEP_TIMEOUT, hosts.HURRIED_TIMEOUT = 3600.0, 0.5
 
 
 @pytest.mark.parametrize(

@@ -19,15 +19,8 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import multiprocessing
-import signal
-import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from multiprocessing.util import Finalize
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping
 from typing import Any
 from zlib import crc32
 
@@ -36,46 +29,28 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
+from pixelcontrol.envs.hosts import SPAWN, InProcess, Worker, names
 from pixelcontrol.envs.worker import (
     BEGIN,
     HOLD,
     MISTAKEN,
     OBSERVED,
     RAISED,
-    READY,
     STEP,
     UNOBSERVED,
-    advance,
     columns,
     row_type,
-    serve,
 )
-from pixelcontrol.errors import RunError, WorldMistake
+from pixelcontrol.errors import RunError
 from pixelcontrol.types import Renderer, TimeStep, World, WorldSpec
 
 _log = logging.getLogger(__name__)
-_spawn = multiprocessing.get_context("spawn")  # A fork of a process that has drawn with EGL hangs.
 
 START_TIMEOUT = 300.0
 """Seconds in which a worker must have built its worlds; many start at once on few cores."""
 
 STEP_TIMEOUT = 60.0
 """Seconds after which a worker that owes an agent step counts as hung, unless its worlds do not repeat."""
-
-HURRIED_TIMEOUT = 10.0
-"""Seconds that a worker may still take for an agent step once the run was asked to stop."""
-
-CLOSE_TIMEOUT = 2.0
-"""Seconds in which a worker must have closed its worlds."""
-
-REAL_TIMEOUT = 60.0
-"""Instead of the last two where worlds do not repeat: a robot may have to be brought to rest."""
-
-TICK_SECONDS = 1.0
-"""How often a wait for a worker looks whether it has become a hurry."""
-
-QUIET_SECONDS = 30.0
-"""After so long a wait for a worker it is said, once, what is waited for."""
 
 MAX_FAULTS, FAULT_STEPS = 3, 1_000
 """Faults of one worker, within so many agent steps of each world, that are mended; the next one ends the run."""
@@ -171,7 +146,7 @@ class VectorEnv:
         self._stream = stream
         self._make_world = make_world
         self._row = row_type(spec)
-        self._block = _spawn.RawArray("b", num_worlds * self._row.itemsize)
+        self._block = SPAWN.RawArray("b", num_worlds * self._row.itemsize)
         self._rows = columns(self._block, self._row)
         self._episode = [-1] * num_worlds
         self._actions: list[list[np.ndarray]] = [[] for _ in range(num_worlds)]
@@ -180,7 +155,7 @@ class VectorEnv:
         num_workers = min(num_workers, num_worlds)
         bounds = np.linspace(0, num_worlds, num_workers + 1, dtype=int) if num_workers else [0, num_worlds]
         self._shares = [range(a, b) for a, b in itertools.pairwise(bounds)]
-        self._hosts: list[_Worker | _InProcess] = []
+        self._hosts: list[Worker | InProcess] = []
         self._steps = 0
         self._faulty_steps: list[deque[int]] = [deque(maxlen=MAX_FAULTS) for _ in self._shares]
         self._last_fault = ""
@@ -190,7 +165,7 @@ class VectorEnv:
                 if (fault := host.answer(START_TIMEOUT)) is not None:
                     if fault == "died with exit code 1":
                         fault += "; workers import the script: it needs `if __name__ == '__main__':`"
-                    raise WorkerError(f"{_names(share)} could not be built: {fault}")
+                    raise WorkerError(f"{names(share)} could not be built: {fault}")
         except BaseException:
             self.close()
             raise
@@ -364,10 +339,10 @@ class VectorEnv:
             host.end()
         self._hosts = []
 
-    def _host(self, share: range, in_process: bool) -> _Worker | _InProcess:
+    def _host(self, share: range, in_process: bool) -> Worker | InProcess:
         if in_process:
-            return _InProcess(self._make_world, share, self._rows)
-        return _Worker(self._make_world, share, self._block, self._row, repeats=self.spec.repeats)
+            return InProcess(self._make_world, share, self._rows)
+        return Worker(self._make_world, share, self._block, self._row, repeats=self.spec.repeats)
 
     def _begin(self, i: int) -> None:
         self._episode[i] += 1
@@ -399,7 +374,7 @@ class VectorEnv:
         share, faulty_steps = self._shares[k], self._faulty_steps[k]
         while fault is not None:
             busy = [i for i in share if self._rows.busy[i]]
-            where = " and ".join(self._where(i) for i in busy) or _names(share)
+            where = " and ".join(self._where(i) for i in busy) or names(share)
             if self._hurried:
                 raise WorkerError(f"worker {k} failed as the run was to stop, at {where}: {fault}")
             if not self._stepped and fault.startswith(RAISED):
@@ -446,130 +421,3 @@ class VectorEnv:
             return
         i = int(np.argwhere(~np.isfinite(values))[0, 0])
         raise WorkerError(f"{name} of {self._where(i)} is not finite: {values[i]}; mend the world")
-
-
-class _Worker:
-    """A worker process that holds a share of the worlds."""
-
-    def __init__(
-        self,
-        make_world: Callable[[], World],
-        share: range,
-        block: Any,
-        row: np.dtype[np.void],
-        *,
-        repeats: bool,
-    ) -> None:
-        self._hurried_timeout = HURRIED_TIMEOUT if repeats else REAL_TIMEOUT
-        self._connection, child = _spawn.Pipe()
-        self._process = _spawn.Process(
-            target=serve,
-            args=(child, make_world, share, block, row),
-            name=_names(share),
-            daemon=True,
-        )
-        self._process.start()
-        self._ordered = time.monotonic()
-        self._hurried = math.inf
-        child.close()  # The worker's copy is the only one: its death closes the pipe.
-        # At exit multiprocessing would wait for ever for a worker that nobody ended: workers ignore its SIGTERM.
-        ending = (self._connection, self._process, CLOSE_TIMEOUT if repeats else REAL_TIMEOUT)
-        self._finalize = Finalize(self, _end, ending, exitpriority=0)
-
-    def send(self, order: bytes) -> None:
-        """Give an order; a worker that is gone is noticed by `answer`."""
-        self._ordered = time.monotonic()
-        try:
-            self._connection.send_bytes(order)
-        except (BrokenPipeError, ConnectionResetError):
-            return
-
-    def hurry(self) -> None:
-        """From now on wait no longer than `HURRIED_TIMEOUT` for answers, or `REAL_TIMEOUT`."""
-        self._hurried = time.monotonic()
-
-    def answer(self, timeout: float) -> str | None:
-        """Wait until `timeout` seconds after the last order; None if it was carried out, else what happened.
-
-        It waits for a tick at least, past the deadline too. Time in which all were stopped is added to the
-        deadline. A hurry brings it forward: to the timeout that `hurry` names, after the hurry or the order,
-        whichever came later.
-        """
-        now = time.monotonic()
-        late = max(self._ordered + timeout, now + TICK_SECONDS)
-        told = False
-        while not self._connection.poll(min(TICK_SECONDS, max(0.0, late - now))):
-            before, now = now, time.monotonic()
-            # Where a tick took far longer, all of us were stopped, by Ctrl-Z or a frozen container.
-            if (stopped := now - before - TICK_SECONDS) > TICK_SECONDS:
-                self._ordered += stopped
-                late += stopped
-            late = min(late, max(self._ordered, self._hurried) + self._hurried_timeout)
-            if now >= late:
-                return f"did not answer within {late - self._ordered:.3g} s"
-            if not told and (waited := now - self._ordered) >= QUIET_SECONDS:
-                told = True
-                limit = f"{late - self._ordered:.0f} s" if math.isfinite(late) else "as long as it likes"
-                _log.warning(
-                    "still waiting for %s, for %.0f s now; it may take %s", self._process.name, waited, limit
-                )
-        try:
-            answer = self._connection.recv_bytes()
-        except (EOFError, ConnectionResetError):
-            self._process.join()
-            code = self._process.exitcode
-            if code is not None and code < 0:
-                return f"died of {signal.Signals(-code).name} ({signal.strsignal(-code)})"
-            return f"died with exit code {code}"
-        return None if answer == READY else answer.decode()
-
-    def dismiss(self) -> None:
-        """Let an idle worker close its worlds and end."""
-        self._connection.close()
-
-    def end(self) -> None:
-        """Wait for the end of a dismissed worker; kill it if it does not come."""
-        self._finalize()
-
-
-def _names(share: range) -> str:
-    return f"world {share.start}" if len(share) == 1 else f"worlds {share.start} to {share.stop - 1}"
-
-
-def _end(connection: Connection, process: BaseProcess, timeout: float) -> None:
-    """Let a worker close its worlds and end; kill it if it does not within `timeout` seconds."""
-    connection.close()
-    process.join(timeout)
-    process.kill()
-    process.join()
-    process.close()
-
-
-class _InProcess:
-    """The worlds in this process, behind the methods of `_Worker`."""
-
-    def __init__(self, make_world: Callable[[], World], share: Sequence[int], rows: SimpleNamespace) -> None:
-        self._worlds = {i: make_world() for i in share}
-        self._rows = rows
-        self._order: bytes | None = None
-
-    def send(self, order: bytes) -> None:
-        self._order = order
-
-    def hurry(self) -> None:
-        pass
-
-    def answer(self, timeout: float) -> str | None:
-        if self._order is not None:
-            try:
-                advance(self._worlds, self._rows, observed=self._order == OBSERVED)
-            except WorldMistake as mistake:
-                return f"{MISTAKEN} {mistake}"
-        return None
-
-    def dismiss(self) -> None:
-        for world in self._worlds.values():
-            world.close()
-
-    def end(self) -> None:
-        pass

@@ -32,7 +32,7 @@ from scripted_worlds import (
     ScriptedWorld,
 )
 
-from pixelcontrol.envs import vector
+from pixelcontrol.envs import hosts, vector
 from pixelcontrol.envs.toy import ToyWorld
 from pixelcontrol.envs.vector import MAX_FAULTS, PixelRenderer, VectorEnv, WorkerError
 
@@ -373,7 +373,7 @@ def test_a_world_that_cannot_repeat_itself_is_not_asked_to(caplog):
 
 
 def test_a_hurry_ends_the_wait_for_a_hung_worker_and_for_no_other(monkeypatch):
-    monkeypatch.setattr(vector, "HURRIED_TIMEOUT", 5.0)
+    monkeypatch.setattr(hosts, "HURRIED_TIMEOUT", 5.0)
     monkeypatch.setattr(vector, "STEP_TIMEOUT", 3600.0)
     env = scripted(num_worlds=2, num_workers=2)
     env.reset()
@@ -387,7 +387,7 @@ def test_a_hurry_ends_the_wait_for_a_hung_worker_and_for_no_other(monkeypatch):
 
 
 def test_a_hurry_while_a_worker_is_replaced_reaches_the_new_one(monkeypatch):
-    monkeypatch.setattr(vector, "HURRIED_TIMEOUT", 1.0)
+    monkeypatch.setattr(hosts, "HURRIED_TIMEOUT", 1.0)
     monkeypatch.setattr(vector, "START_TIMEOUT", 3600.0)
     env = scripted(num_workers=1)
     env.reset()
@@ -408,8 +408,8 @@ def test_a_hurry_while_a_worker_is_replaced_reaches_the_new_one(monkeypatch):
 def test_time_in_which_all_were_stopped_is_no_delay(monkeypatch):
     """By Ctrl-Z, or in a frozen container: the clock runs on, and no process does."""
     clock = [100.0]
-    monkeypatch.setattr(vector.time, "monotonic", lambda: clock[0])
-    worker = vector._Worker.__new__(vector._Worker)
+    monkeypatch.setattr(hosts.time, "monotonic", lambda: clock[0])
+    worker = hosts.Worker.__new__(hosts.Worker)
     worker._ordered, worker._hurried, worker._hurried_timeout = 100.0, math.inf, 10.0
     waits = []
 
@@ -450,7 +450,7 @@ def park(file):
 
 @pytest.mark.parametrize("repeats", [True, False])
 def test_a_robot_has_the_time_to_park(repeats, tmp_path, monkeypatch):
-    monkeypatch.setattr(vector, "CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr(hosts, "CLOSE_TIMEOUT", 0.1)
     file = tmp_path / "parked"
     env = scripted(num_workers=1, make_world=partial(park, str(file)), repeats=repeats)
     env.reset()
@@ -558,9 +558,9 @@ def test_a_mistake_that_would_happen_again_is_told_in_one_line_and_mended_by_nob
 
 
 def test_a_long_wait_is_told_once(monkeypatch, caplog):
-    monkeypatch.setattr(vector, "QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(vector, "TICK_SECONDS", 0.1)
-    monkeypatch.setattr(vector, "REAL_TIMEOUT", 1.0)
+    monkeypatch.setattr(hosts, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(hosts, "TICK_SECONDS", 0.1)
+    monkeypatch.setattr(hosts, "REAL_TIMEOUT", 1.0)
     env = scripted(num_workers=1, repeats=False)
     env.reset()
     caplog.clear()
