@@ -12,32 +12,43 @@ Three things are unusual:
 
 from __future__ import annotations
 
-import csv
-import re
-import textwrap
 import warnings
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from pixelcontrol.experiments.drawing import (
+    AXES,
+    AXIS_WORDS,
+    INK,
+    STYLE,
+    Axis,
+    agent_colours,
+    draw_curves,
+    draw_intervals,
+    draw_legend,
+    draw_published,
+    finish,
+    has_band,
+    label_ends,
+    make_panels,
+    save,
+    write_figure,
+    write_notices,
+    write_numbers,
+)
 from pixelcontrol.experiments.published import Published, load_published, max_return
 from pixelcontrol.experiments.runs import Run, agent_name, notices, read_runs, read_table, short_count
 from pixelcontrol.experiments.statistics import (
     OVER_TASKS,
     THRESHOLDS,
     estimate,
-    half_width,
     performance_profile,
     probability_of_improvement,
 )
@@ -54,19 +65,6 @@ from pixelcontrol.experiments.summary import (
     tasks_in_order,
 )
 
-Axis = Literal["frame", "hour"]
-AXES: tuple[Axis, ...] = ("frame", "hour")
-
-AGENT_COLOURS = {
-    "drqv2": "#0072b2",
-    "drq": "#d55e00",
-    "curl": "#009e73",
-    "sac": "#6b7280",
-    "dreamerv2": "#aa4499",
-    "privileged": "#332288",
-}
-"""One colour per agent in every figure and report, told apart by colour-blind readers (after Okabe and Ito)."""
-
 ABLATION_ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("SAC or DDPG", ("drq", "drqv2-ablation-a")),
     ("n-step returns", ("drqv2-ablation-a", "drqv2-ablation-b")),
@@ -75,28 +73,7 @@ ABLATION_ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """The rows of Figure 9: what is changed, what it is changed from, and what to."""
 
-_SPARE_COLOURS = ("#b8860b", "#56b4e9", "#882255", "#44aa99", "#999933", "#117733", "#cc6677", "#661100")
 _ABLATION_COLOURS = ("#a8a8a8", "#0072b2")
-_INK, _WARNING = "#222222", "#b3261e"
-_STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#999999",
-    "axes.labelcolor": _INK,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,  # labels of curves may lie above the panel
-    "axes.grid": True,
-    "grid.color": "#e8e8e8",
-    "axes.axisbelow": True,
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
-    "svg.hashsalt": "pixelcontrol",
-}
-_AXIS_WORDS: dict[Axis, str] = {"frame": "frames", "hour": "hours of training"}
 _RUN_CURVE_STYLES: dict[str, dict[str, Any]] = {
     "train": {"label": "training episodes", "color": "#9ecae1", "linestyle": "", "marker": "."},
     "eval": {"label": "evaluations", "color": "#0072b2", "marker": "o", "markersize": 3},
@@ -123,10 +100,10 @@ def write_figures(paths: Iterable[Path | str], out: Path) -> list[Path]:
     """
     runs = read_runs(paths)
     out.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         written = [
             *(path for axis in AXES for path in _write_curves(runs, axis, out / f"curves_{axis}s")),
-            _write_numbers([_score_row(score) for score in scores(runs)], out / "scores.csv"),
+            write_numbers([_score_row(score) for score in scores(runs)], out / "scores.csv"),
         ]
         if success := success_curves(runs):
             written += _write_success(success, agent_colours(run.agent for run in runs), out / "success")
@@ -159,7 +136,7 @@ def run_curve(run_dir: Path) -> Path:
     Returns:
         The path of the picture.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.subplots()
         for name, style in _RUN_CURVE_STYLES.items():
@@ -171,10 +148,10 @@ def run_curve(run_dir: Path) -> Path:
                 last = rows[-1]
                 axes.set_title(f"{last['task']} · {agent_name(last)} · seed {last['seed']}")
             _draw_success(axes, rows)
-        axes.set(xlabel=_AXIS_WORDS["frame"], ylabel="episode return")
+        axes.set(xlabel=AXIS_WORDS["frame"], ylabel="episode return")
         axes.legend(frameon=False, loc="upper left")
-        _finish(axes, "frame")
-        return _save(figure, run_dir / "curve.png")
+        finish(axes, "frame")
+        return save(figure, run_dir / "curve.png")
 
 
 def _draw_success(axes: Axes, rows: Sequence[Mapping[str, str]]) -> None:
@@ -188,19 +165,6 @@ def _draw_success(axes: Axes, rows: Sequence[Mapping[str, str]]) -> None:
     rates.plot([int(row["frame"]) for row in told], [float(row["success_rate"]) for row in told], **style)
     rates.set(ylim=(0, 1), ylabel="rate of success")
     rates.grid(visible=False)
-
-
-def agent_colours(agents: Iterable[str]) -> dict[str, str]:
-    """A colour for every agent: its system's, where no other is of that, or a spare one, by the alphabet."""
-    systems = {agent: re.split("[- ]", agent)[0] for agent in agents}
-    count = Counter(systems.values())
-    colours = AGENT_COLOURS | {
-        agent: AGENT_COLOURS[system]
-        for agent, system in systems.items()
-        if system in AGENT_COLOURS and count[system] == 1
-    }
-    others = sorted(systems.keys() - colours.keys())
-    return colours | {agent: _SPARE_COLOURS[i % len(_SPARE_COLOURS)] for i, agent in enumerate(others)}
 
 
 def cited(curves: Sequence[Curve]) -> dict[str, list[Published]]:
@@ -231,59 +195,60 @@ def _write_curves(runs: Sequence[Run], axis: Axis, stem: Path) -> list[Path]:
     table = {(score.agent, score.task): score for score in scores(runs)}
     tasks = tasks_in_order(runs)
     colours = agent_colours(curve.agent for curve in curves)
-    figure, panels = _panels(len(tasks), axis)
+    figure, panels = make_panels(len(tasks), axis)
     by_task = {task: [curve for curve in curves if curve.task == task] for task in tasks}
     published = {task: cited(shown) for task, shown in by_task.items()}
     publishers = {agent for rows in published.values() for agent in rows}
     for task, axes in zip(tasks, panels, strict=True):
         shown = by_task[task]
-        _draw_curves(axes, shown, axis, colours)
+        draw_curves(axes, shown, axis, colours)
         for agent, rows in published[task].items():
-            _draw_published(axes, rows, axis, _INK if len(publishers) == 1 else colours[agent])
-        _finish(axes, axis, max_return(task))
-        _label_ends(axes, shown, axis, colours, [_final_label(table[curve.agent, task]) for curve in shown])
+            draw_published(axes, rows, axis, INK if len(publishers) == 1 else colours[agent])
+        finish(axes, axis, max_return(task))
+        label_ends(axes, shown, axis, colours, [_final_label(table[curve.agent, task]) for curve in shown])
         axes.set_title(task)
-    figure.supylabel("evaluation return", fontsize=9, color=_INK)
-    _legend(figure, [curve.agent for curve in curves], colours, any(map(_banded, curves)), publishers)
+    figure.supylabel("evaluation return", fontsize=9, color=INK)
+    draw_legend(figure, [curve.agent for curve in curves], colours, any(map(has_band, curves)), publishers)
     known = {row.task for row in load_published()}
     early = [task for task in tasks if task in known and not published[task]]
-    _say(figure, notices(runs) + ([f"Nothing published that early: {', '.join(early)}."] if early else []))
-    return _write(figure, _curve_rows(curves), stem)
+    nothing = [f"Nothing published that early: {', '.join(early)}."] if early else []
+    write_notices(figure, notices(runs) + nothing)
+    return write_figure(figure, _curve_rows(curves), stem)
 
 
 def _write_success(curves: Sequence[Curve], colours: Mapping[str, str], stem: Path) -> list[Path]:
     """Rates of success: one panel for every task."""
     runs = [run for curve in curves for run in curve.runs]
     tasks = tasks_in_order(runs)
-    figure, panels = _panels(len(tasks), "frame")
+    figure, panels = make_panels(len(tasks), "frame")
     for task, axes in zip(tasks, panels, strict=True):
         shown = [curve for curve in curves if curve.task == task]
-        _draw_curves(axes, shown, "frame", colours)
-        _finish(axes, "frame", highest=1)
+        draw_curves(axes, shown, "frame", colours)
+        finish(axes, "frame", highest=1)
         axes.set_ylim(0, 1.02)
-        _label_ends(axes, shown, "frame", colours, [f"{curve.mean[-1]:.0%}" for curve in shown])
+        label_ends(axes, shown, "frame", colours, [f"{curve.mean[-1]:.0%}" for curve in shown])
         axes.set_title(task)
-    figure.supylabel("rate of success in evaluations", fontsize=9, color=_INK)
-    _legend(figure, [curve.agent for curve in curves], colours, any(map(_banded, curves)))
-    _say(figure, notices(runs))
-    return _write(figure, _curve_rows(curves), stem)
+    figure.supylabel("rate of success in evaluations", fontsize=9, color=INK)
+    draw_legend(figure, [curve.agent for curve in curves], colours, any(map(has_band, curves)))
+    write_notices(figure, notices(runs))
+    return write_figure(figure, _curve_rows(curves), stem)
 
 
 def _write_average(runs: Sequence[Run], stem: Path) -> list[Path]:
     """Figure 1 of the paper: the average over tasks, against frames and against hours."""
     curves = average_curves(runs)
     colours = agent_colours(curve.agent for curve in curves)
-    figure, panels = _panels(2)
+    figure, panels = make_panels(2)
     for axis, axes in zip(AXES, panels, strict=True):
-        axes.set_xlabel(_AXIS_WORDS[axis])
-        _draw_curves(axes, curves, axis, colours)
-        _finish(axes, axis, highest=1)
-        _label_ends(axes, curves, axis, colours, [f"{curve.mean[-1]:.2f}" for curve in curves])
+        axes.set_xlabel(AXIS_WORDS[axis])
+        draw_curves(axes, curves, axis, colours)
+        finish(axes, axis, highest=1)
+        label_ends(axes, curves, axis, colours, [f"{curve.mean[-1]:.2f}" for curve in curves])
         axes.set_title(f"average of {len(comparable_tasks(runs))} tasks")
-    figure.supylabel("fraction of the highest return", fontsize=9, color=_INK)
-    _legend(figure, [curve.agent for curve in curves], colours, any(map(_banded, curves)))
-    _say(figure, notices(comparable(runs)) + _short_average(runs) + _left_out(runs))
-    return _write(figure, _curve_rows(curves), stem)
+    figure.supylabel("fraction of the highest return", fontsize=9, color=INK)
+    draw_legend(figure, [curve.agent for curve in curves], colours, any(map(has_band, curves)))
+    write_notices(figure, notices(comparable(runs)) + _short_average(runs) + _left_out(runs))
+    return write_figure(figure, _curve_rows(curves), stem)
 
 
 def _write_statistics(runs: Sequence[Run], stem: Path) -> list[Path]:
@@ -291,11 +256,11 @@ def _write_statistics(runs: Sequence[Run], stem: Path) -> list[Path]:
     final = final_scores(runs)
     colours = agent_colours(final)
     pairs = [*combinations(final, 2)]
-    figure, panels = _panels(4 if pairs else 3, rows_of_text=len(pairs))
+    figure, panels = make_panels(4 if pairs else 3, rows_of_text=len(pairs))
     rows = []
     for axes, (name, statistic) in zip(panels, OVER_TASKS.items(), strict=False):
         found = {agent: estimate(statistic, mine) for agent, mine in final.items()}
-        _draw_intervals(axes, found, colours)
+        draw_intervals(axes, found, colours)
         axes.set(title=name, xlabel="score (1 = highest return)")
         rows += [_statistic_row(name, agent, "", *values) for agent, values in found.items()]
 
@@ -322,13 +287,13 @@ def _write_statistics(runs: Sequence[Run], stem: Path) -> list[Path]:
             values = estimate(probability_of_improvement, final[agent], final[other])
             found[f"{agent} > {other}"] = values
             rows.append(_statistic_row("probability of improvement", agent, other, *values))
-        _draw_intervals(panels[3], found, {pair: colours[pair.split(" > ")[0]] for pair in found})
+        draw_intervals(panels[3], found, {pair: colours[pair.split(" > ")[0]] for pair in found})
         panels[3].axvline(0.5, color="#999999", linewidth=1, linestyle=":")
         panels[3].set(title="probability of improvement", xlim=(-0.02, 1.02))
 
-    _legend(figure, final, colours, banded=not np.isnan([row["low"] for row in rows]).all())
-    _say(figure, notices(comparable(runs)) + _left_out(runs))
-    return _write(figure, rows, stem)
+    draw_legend(figure, final, colours, banded=not np.isnan([row["low"] for row in rows]).all())
+    write_notices(figure, notices(comparable(runs)) + _left_out(runs))
+    return write_figure(figure, rows, stem)
 
 
 def _ablation_rows(runs: Sequence[Run]) -> list[tuple[str, tuple[str, ...]]]:
@@ -348,13 +313,13 @@ def _write_ablation(runs: Sequence[Run], stem: Path) -> list[Path]:
         colours = dict(zip(agents, _ABLATION_COLOURS, strict=True))
         for task, axes in zip(tasks, panels, strict=True):
             shown = [curve for curve in curves if curve.task == task and curve.agent in agents]
-            _draw_curves(axes, shown, "frame", colours)
-            _finish(axes, "frame", max_return(task))
-            _label_ends(axes, shown, "frame", colours, [curve.agent for curve in shown])
-            axes.set(title=f"{title}: {task}", xlabel=_AXIS_WORDS["frame"])
-    figure.supylabel("evaluation return", fontsize=9, color=_INK)
-    _say(figure, notices(runs))
-    return _write(figure, _curve_rows(curves), stem)
+            draw_curves(axes, shown, "frame", colours)
+            finish(axes, "frame", max_return(task))
+            label_ends(axes, shown, "frame", colours, [curve.agent for curve in shown])
+            axes.set(title=f"{title}: {task}", xlabel=AXIS_WORDS["frame"])
+    figure.supylabel("evaluation return", fontsize=9, color=INK)
+    write_notices(figure, notices(runs))
+    return write_figure(figure, _curve_rows(curves), stem)
 
 
 def _short_average(runs: Sequence[Run]) -> list[str]:
@@ -379,179 +344,6 @@ def _left_out(runs: Sequence[Run]) -> list[str]:
         if tasks
         else []
     )
-
-
-def _panels(number: int, axis: Axis | None = None, rows_of_text: int = 0) -> tuple[Figure, list[Axes]]:
-    """A figure with `number` panels in rows of up to four, small ones if there are many.
-
-    Args:
-        number: of panels.
-        axis: of all of them, named under the lowest alone.
-        rows_of_text: that a panel must be high enough for.
-    """
-    rows = -(-number // 4)
-    columns = -(-number // rows)
-    width, height = (2.5, 1.85) if number > 8 else (3.4, 2.6)
-    height = max(height, 0.25 * rows_of_text)
-    figure = Figure(figsize=(max(5.2, width * columns), height * rows), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for empty in panels[number:]:
-        empty.set_visible(False)
-    if axis:
-        for lowest in panels[max(0, number - columns) : number]:
-            lowest.set_xlabel(_AXIS_WORDS[axis])
-    return figure, panels[:number]
-
-
-def _banded(curve: Curve) -> bool:
-    """Whether there were seeds enough for an interval."""
-    return not np.isnan(curve.low).all()
-
-
-def _draw_curves(axes: Axes, curves: Sequence[Curve], axis: Axis, colours: Mapping[str, str]) -> None:
-    """Mean and 95 % band of each agent over its thin single seeds; that of two would hide all else."""
-    for curve in curves:
-        x, colour = getattr(curve, axis), colours[curve.agent]
-        alpha, width = (0.4, 0.6) if _banded(curve) else (0.6, 0.9)
-        for run in curve.runs:
-            axes.plot(getattr(run, axis), run.episode_return, color=colour, alpha=alpha, linewidth=width)
-        if _banded(curve):
-            axes.fill_between(x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(x, curve.mean, color=colour, linewidth=1.8)
-
-
-def _draw_published(axes: Axes, rows: Sequence[Published], axis: Axis, colour: str) -> None:
-    """Cited means with their 95 % intervals; against hours, those whose speed was measured."""
-    if axis == "hour":
-        rows = [row for row in rows if row.frames_per_second]
-    axes.errorbar(
-        [row.frame if axis == "frame" else row.hour for row in rows],
-        [row.mean for row in rows],
-        yerr=[half_width(row.std, row.seeds) for row in rows],
-        color=colour,
-        linestyle="--",
-        linewidth=1,
-        marker="D",
-        markersize=4,
-        markerfacecolor="white",
-        elinewidth=1,
-        capsize=2,
-        zorder=4,
-    )
-
-
-def _draw_intervals(
-    axes: Axes, found: Mapping[str, tuple[float, Any, Any]], colours: Mapping[str, str]
-) -> None:
-    """One bar from low to high for each name, with a tick and the number at the value."""
-    for i, (name, (value, low, high)) in enumerate(found.items()):
-        axes.plot([low, high], [i, i], color=colours[name], linewidth=9, alpha=0.3, solid_capstyle="butt")
-        axes.plot([value], [i], color=colours[name], marker="|", markersize=13, markeredgewidth=2.5)
-        axes.annotate(
-            f"{value:.2f}",
-            (value, i),
-            (0, 9),
-            textcoords="offset points",
-            ha="center",
-            color=_INK,
-            fontsize=8,
-        )
-    axes.set_yticks(range(len(found)), list(found))
-    axes.set_ylim(len(found) - 0.4, -0.6)
-    if np.isnan([low for _, low, _ in found.values()]).all():
-        axes.set_xlim(0, 1)  # or what lies close would look far apart
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.grid(axis="y", visible=False)
-
-
-def _label_ends(
-    axes: Axes, curves: Sequence[Curve], axis: Axis, colours: Mapping[str, str], labels: Sequence[str]
-) -> None:
-    """Write each label at the end of its curve, pushed up where it would cover another."""
-    low, high = axes.get_ylim()
-    right = axes.get_xlim()[1]
-    apart_x, apart_y = 0.2, 0.08
-    written: list[tuple[float, float]] = []
-    for curve, label in sorted(zip(curves, labels, strict=True), key=lambda pair: pair[0].mean[-1]):
-        x, height = getattr(curve, axis)[-1], (curve.mean[-1] - low) / (high - low)
-        for other_x, other_height in written:  # from the lowest up
-            if abs(x - other_x) < apart_x * right and abs(height - other_height) < apart_y:
-                height = other_height + apart_y
-        written = sorted([*written, (x, height)], key=lambda place: place[1])
-        # A halo, and the words: with effects, an SVG has their outlines alone and cannot be searched for them, and
-        # a PNG spaces them otherwise, so the halo is all white.
-        for colour, effects in (
-            ("white", [withStroke(linewidth=2.5, foreground="white")]),
-            (colours[curve.agent], []),
-        ):
-            axes.annotate(
-                label,
-                (x, height),
-                (5, 0),
-                xycoords=axes.get_xaxis_transform(),
-                textcoords="offset points",
-                color=colour,
-                fontsize=8,
-                va="center",
-                annotation_clip=False,
-                path_effects=effects,
-                zorder=5,
-            )
-
-
-def _finish(axes: Axes, axis: Axis, highest: float | None = None) -> None:
-    """Fix ticks and limits.
-
-    Intervals may reach beyond what is possible, the panel does not; nor does it make much of next to nothing.
-    """
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    if axis == "frame":
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda frame, _: short_count(frame)))
-    axes.set_xlim(left=0)
-    if highest is not None:
-        axes.set_ylim(0, max(min(axes.get_ylim()[1], 1.02 * highest), 0.1 * highest))
-
-
-def _legend(
-    figure: Figure,
-    agents: Iterable[str],
-    colours: Mapping[str, str],
-    banded: bool,
-    publishers: Collection[str] = (),
-) -> None:
-    """Agents by colour, above all panels, and what bands and diamonds are."""
-    entries: list[Line2D | Patch] = [
-        Line2D([], [], color=colours[agent], linewidth=2, label=agent) for agent in dict.fromkeys(agents)
-    ]
-    if banded:
-        entries.append(Patch(color="#666666", alpha=0.18, linewidth=0, label="95 % interval over seeds"))
-    if publishers:
-        colour, whose = ("#666666", "") if len(publishers) > 1 else (_INK, f"{next(iter(publishers))} as ")
-        diamond = Line2D([], [], color=colour, linestyle="--", linewidth=1, marker="D", markersize=4)
-        diamond.set(markerfacecolor="white", label=f"{whose}published, 95 % interval")
-        entries.append(diamond)
-    labels = ["\n".join(textwrap.wrap(str(entry.get_label()), 50)) for entry in entries]
-    for entry, label in zip(entries, labels, strict=True):
-        entry.set_label(label)
-    widest_inches = 0.75 + 0.08 * max(len(line) for label in labels for line in label.split("\n"))
-    columns = max(1, int(figure.get_figwidth() / widest_inches))
-    rows = [labels[i : i + columns] for i in range(0, len(labels), columns)]
-    _heighten(figure, sum(max(label.count("\n") + 1 for label in row) for row in rows))
-    figure.legend(handles=entries, loc="outside upper left", ncols=columns, frameon=False, handlelength=3)
-
-
-def _heighten(figure: Figure, lines: int) -> None:
-    """Make room for lines of text, so that panels keep their height."""
-    figure.set_figheight(figure.get_figheight() + 0.17 * lines + 0.15)
-
-
-def _say(figure: Figure, sentences: Sequence[str]) -> None:
-    """Write the notices under the panels, across the width of the figure."""
-    width = int(figure.get_figwidth() * 15)
-    lines = [line for sentence in sentences for line in textwrap.wrap("⚠ " + sentence, width)]
-    if lines:
-        _heighten(figure, len(lines))
-        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color=_WARNING)
 
 
 def _curve_rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
@@ -606,31 +398,6 @@ def _statistic_row(
         "low": float(low),
         "high": float(high),
     }
-
-
-def _write(figure: Figure, rows: Sequence[Mapping[str, Any]], stem: Path) -> list[Path]:
-    """A figure in its three forms."""
-    return [
-        _save(figure, stem.with_suffix(".png")),
-        _save(figure, stem.with_suffix(".svg")),
-        _write_numbers(rows, stem.with_suffix(".csv")),
-    ]
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    without_date = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-    figure.savefig(path, dpi=150, metadata=without_date)
-    return path
-
-
-def _write_numbers(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """Six digits of each number; an empty field where there is none (one seed has no interval)."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, rows[0], lineterminator="\n")
-        table.writeheader()
-        for row in rows:
-            table.writerow({name: _cell(value) for name, value in row.items()})
-    return path
 
 
 def _cell(value: Any) -> str:

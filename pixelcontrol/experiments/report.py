@@ -21,7 +21,8 @@ import numpy as np
 
 from pixelcontrol import __version__
 from pixelcontrol.envs.tasks import PAPER_TASKS
-from pixelcontrol.experiments.figures import agent_colours, cited
+from pixelcontrol.experiments.drawing import agent_colours
+from pixelcontrol.experiments.figures import cited
 from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND, load_published, max_return
 from pixelcontrol.experiments.runs import Run, notices, read_runs, short_count
 from pixelcontrol.experiments.statistics import (

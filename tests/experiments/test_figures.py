@@ -3,10 +3,8 @@
 import csv
 
 import pytest
-from matplotlib.figure import Figure
 
-from pixelcontrol.experiments import figures
-from pixelcontrol.experiments.figures import AGENT_COLOURS, agent_colours, cited, run_curve, write_figures
+from pixelcontrol.experiments.figures import cited, run_curve, write_figures
 from pixelcontrol.experiments.runs import read_runs
 from pixelcontrol.experiments.summary import task_curves
 
@@ -176,13 +174,6 @@ def test_one_seed_of_each_of_three_tasks_is_no_interval(drawn, write_run, tmp_pa
         assert "95 % interval over seeds" not in words_in(tmp_path / "out" / f"{name}.svg")
 
 
-def test_next_to_nothing_looks_like_it(write_run):
-    axes = Figure().subplots()
-    axes.plot([0, 1], [0, 7])
-    figures._finish(axes, "frame", highest=1000)
-    assert axes.get_ylim() == (0, 100)
-
-
 def test_the_same_data_gives_the_same_bytes(comparison, drawn, tmp_path):
     for again in write_figures([comparison], tmp_path):
         assert (drawn / again.name).read_bytes() == again.read_bytes(), again.name
@@ -192,16 +183,6 @@ def test_one_seed_is_drawn_without_an_interval(write_run, tmp_path):
     write_figures([write_run()], tmp_path / "out")
     last = numbers(tmp_path / "out" / "curves_frames.csv")[-1]
     assert (last["mean"], last["low"], last["high"]) == ("200", "", "")
-
-
-def test_a_mean_ends_with_its_shortest_run_and_each_run_at_its_own_end(write_run):
-    write_run(seed=0, returns=[0.0, 100.0])
-    runs = read_runs([write_run(seed=1, returns=[0.0, 50.0, 300.0]).parent])
-    axes = Figure().subplots()
-    figures._draw_curves(axes, task_curves(runs), "frame", {"drqv2": "blue"})
-    drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()]
-    mean = ([0, 10_000], [0.0, 75.0])
-    assert drawn == [([0, 10_000], [0.0, 100.0]), ([0, 10_000, 20_000], [0.0, 50.0, 300.0]), mean]
 
 
 def test_the_ablation_has_its_own_figure(write_run, tmp_path):
@@ -221,12 +202,6 @@ def test_published_rows_of_the_agents_shown_and_of_drqv2_up_to_the_longest_runs_
     rows = cited(task_curves(read_runs([folder])))
     assert set(rows) == {"drqv2"}
     assert [row.frame for row in rows["drqv2"]] == [20_000, 40_000, 60_000, 80_000, 100_000]
-
-
-def test_known_agents_keep_their_colour():
-    colours = agent_colours(["mine", "drqv2"])
-    assert colours["drqv2"] == AGENT_COLOURS["drqv2"]
-    assert colours["mine"] not in AGENT_COLOURS.values()
 
 
 def test_run_curve_draws_what_is_there(write_run):
