@@ -131,22 +131,40 @@ def _read(file: Path, content: bytes, env: VectorEnv) -> Mapping[str, np.ndarray
             episode = dict(arrays)
     except Exception as error:  # NumPy, zip and their decoders raise whatever they like
         raise ValueError(f"{file} cannot be read: {error}; write it with numpy.savez") from error
-    spec = env.spec
-    if (about := str(episode.pop("about", spec.about))) != spec.about:
+    _compare_worlds(file, episode.pop("about", None), episode.pop("action_repeat", None), env.spec)
+    steps = episode["reward"].size if "reward" in episode else 0
+    nothing = np.zeros((steps + 1, 0), dtype=np.float32)
+    episode = {"proprio": nothing, "privileged": nothing} | episode
+    if not env.spec.privileged_dim:  # recorded for another agent, which makes use of it
+        episode["privileged"] = nothing
+    _refuse_other_arrays(file, episode, steps, env)
+    _refuse_out_of_bounds(file, episode)
+    if steps == 0:
+        raise ValueError(f"{file} holds no agent step")
+    return episode
+
+
+def _compare_worlds(file: Path, about: np.ndarray | None, held: np.ndarray | None, spec: WorldSpec) -> None:
+    """Compare what an episode says of its world, if it does, with the run's; only the words may differ."""
+    if about is not None and str(about) != spec.about:
         warnings.warn(
             f"{file} is of another world than this run's, where {spec.about}: {about}", stacklevel=2
         )
-    held = episode.pop("action_repeat", spec.action_repeat)
-    if not np.array_equal(held, spec.action_repeat):
+    if held is not None and not np.array_equal(held, spec.action_repeat):
         raise ValueError(
             f"{file}: its actions were held for {held} frames, and this run's are for {spec.action_repeat}: use "
             f"--action-repeat {held}, or record anew"
         )
-    steps = episode["reward"].size if "reward" in episode else 0
-    nothing = np.zeros((steps + 1, 0), dtype=np.float32)
-    episode = {"proprio": nothing, "privileged": nothing} | episode
-    if not spec.privileged_dim:  # recorded for another agent, which makes use of it
-        episode["privileged"] = nothing
+
+
+def _refuse_other_arrays(file: Path, episode: Mapping[str, np.ndarray], steps: int, env: VectorEnv) -> None:
+    """Refuse an episode of `steps` agent steps whose arrays are not what the run's worlds give."""
+    spec = env.spec
+    if spec.privileged_dim and not episode["privileged"].size:
+        raise ValueError(
+            f"{file} holds nothing privileged, which this agent learns with: record it for such an agent, as by "
+            "resolve(task, 'privileged', ...)"
+        )
     wanted = {
         "image": (np.uint8, (steps + 1, *env.image_shape)),
         "action": (np.float32, (steps, spec.action_dim)),
@@ -155,11 +173,6 @@ def _read(file: Path, content: bytes, env: VectorEnv) -> Mapping[str, np.ndarray
         "proprio": (np.float32, (steps + 1, spec.proprio_dim)),
         "privileged": (np.float32, (steps + 1, spec.privileged_dim)),
     }
-    if spec.privileged_dim and not episode["privileged"].size:
-        raise ValueError(
-            f"{file} holds nothing privileged, which this agent learns with: record it for such an agent, as by "
-            "resolve(task, 'privileged', ...)"
-        )
     for name, (dtype, shape) in wanted.items():
         if name not in episode:
             raise ValueError(f"{file} has no array {name!r}; it must hold {', '.join(wanted)}")
@@ -177,13 +190,14 @@ def _read(file: Path, content: bytes, env: VectorEnv) -> Mapping[str, np.ndarray
             )
         if not np.isfinite(array).all():
             raise ValueError(f"{file}: {name} holds numbers that are not finite")
+
+
+def _refuse_out_of_bounds(file: Path, episode: Mapping[str, np.ndarray]) -> None:
+    """Refuse actions that no agent takes, and discounts that no world gives."""
     for name, low in (("action", -1.0), ("discount", 0.0)):
         outside = episode[name][(episode[name] < low) | (episode[name] > 1.0)]
         if outside.size:
             raise ValueError(f"{file}: {name} holds {outside[0]}, but must lie from {low:g} to 1")
-    if steps == 0:
-        raise ValueError(f"{file} holds no agent step")
-    return episode
 
 
 def _rows(episode: Mapping[str, np.ndarray], device: torch.device) -> Iterator[TimeStep]:
