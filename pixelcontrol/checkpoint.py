@@ -48,8 +48,8 @@ from pixelcontrol.rundir import sync_directory
 from pixelcontrol.storage import available_ram_bytes
 from pixelcontrol.types import Replay
 
-FORMAT = 4
-"""Version of what is described above; raised whenever older files can no longer be read."""
+FORMAT = 5
+"""Version of what is described above; raised whenever older files can no longer be read or mean something else."""
 
 # Images are written and read in files of this size at most, so that the ring is never held twice.
 IMAGE_FILE_BYTES = 64 * 1024**2

@@ -1,5 +1,5 @@
 from functools import partial
-from math import sqrt
+from math import log, sqrt
 from types import SimpleNamespace
 
 import numpy as np
@@ -147,17 +147,21 @@ def test_running_norm_is_that_of_all_that_was_shown():
     for part in parts:
         norm.show(part)
     shown = torch.cat(parts).double().numpy()
-    expected = (parts[1].numpy() - shown.mean(axis=0)) / shown.std(axis=0)
+    normed = (parts[1].numpy() - shown.mean(axis=0)) / shown.std(axis=0)
+    expected = np.sign(normed) * np.log(1 + np.abs(normed))
     np.testing.assert_allclose(norm(parts[1]).numpy(), expected, rtol=0.01, atol=0.01)
     assert norm.count == 60
 
 
-def test_running_norm_of_what_stays_the_same_is_zero_and_a_first_change_is_cut_off():
+def test_running_norm_of_what_stays_the_same_is_zero_and_a_first_change_is_squashed():
     norm = RunningNorm(2)
     for _ in range(3):
         norm.show(torch.tensor([[7.0, 1.0]]))
     assert norm(torch.tensor([[7.0, 1.0]])).tolist() == [[0.0, 0.0]]
-    assert norm(torch.tensor([[7.5, -50.0]])).tolist() == [[10.0, -10.0]]
+    # half a unit is 5,000 times the smallest deviation there is, 1e-4
+    assert norm(torch.tensor([[7.5, -50.0]])).tolist() == [
+        pytest.approx([log(5_001), -log(510_001)], rel=1e-5)
+    ]
 
 
 def test_encoder_puts_proprioception_behind_the_features_normed_by_what_it_was_shown():
@@ -166,7 +170,7 @@ def test_encoder_puts_proprioception_behind_the_features_normed_by_what_it_was_s
     encoder.show(torch.tensor([[100.0], [300.0], [500.0], [300.0]]))  # mean 300, variance 20,000
     features = encoder(stack, torch.tensor([[300.0], [500.0]]))
     assert torch.equal(features[:, :-1], encoder(stack))
-    assert features[:, -1].tolist() == pytest.approx([0.0, 2.0**0.5])
+    assert features[:, -1].tolist() == pytest.approx([0.0, log(1.0 + 2.0**0.5)])
 
 
 def test_encoder_of_images_alone_takes_proprioception_of_no_numbers():

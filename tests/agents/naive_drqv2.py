@@ -57,7 +57,7 @@ def encode(w, images, proprio, norm=(0.0, 1.0)):
         x = torch.stack(rows, dim=2).relu()
     mean, variance = norm
     normed = (proprio.double() - mean) / (variance + 1e-8) ** 0.5
-    return torch.cat([x.flatten(1), normed.clip(-10, 10)], dim=1)
+    return torch.cat([x.flatten(1), normed.sign() * (1 + normed.abs()).log()], dim=1)
 
 
 def project(w, features):

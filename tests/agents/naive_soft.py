@@ -43,7 +43,7 @@ class NaiveAgent:
         # slow or not, an encoder norms alike
         mean, variance = (self.weights[f"encoder.norm.{name}"].detach() for name in ("mean", "variance"))
         normed = (proprio - mean) / (variance + 1e-8).sqrt()
-        return torch.cat([x, normed.clip(-10, 10)], dim=1)
+        return torch.cat([x, normed.sign() * (1 + normed.abs()).log()], dim=1)
 
     def trunk(self, network, features):
         seen = self.weights[f"{network}.trunk.0.weight"].shape[1]

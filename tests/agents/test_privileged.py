@@ -113,7 +113,7 @@ def test_the_guess_is_learned_in_units_of_the_critics_loss_by_hand(scale):
     batch = new_batch()
     batch = batch._replace(reward=batch.reward * scale, discount=0.0 * batch.discount)
     metrics = agent.update(batch, STEP)
-    apart = torch.tensor([0.5, 0.0, 0.0, 0.0, -1.0]) - batch.observation.privileged
+    apart = torch.tensor([0.5, 0.0, 0.0, 0.0, -1.0]) - agent.norm(batch.observation.privileged)
     assert metrics["guess_error"].item() == pytest.approx(apart.square().mean().item(), rel=1e-5)
     size = max(1.0, metrics["critic_loss"].item())
     assert (size == 1.0) == (scale == 0.0)
