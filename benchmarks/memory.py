@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from pixelcontrol.experiments.plan import last_row
+from pixelcontrol.experiments.forecast import last_row
 
 COMMAND = [
     sys.executable, "-m", "pixelcontrol", "train", "toy_reach",

@@ -28,9 +28,10 @@ class Parser(argparse.ArgumentParser):
         parsed, rest = self.parse_known_args(arguments)
         if rest:
             flags = [option[2:] for action in self._actions for option in action.option_strings]
-            near = difflib.get_close_matches(rest[0].partition("=")[0].lstrip("-"), flags, n=1, cutoff=0.5)
-            hint = f"; did you mean --{near[0]}?" if near else ""
-            self.error(f"unknown argument {rest[0]!r}{hint} (see `{self.prog} --help`)")
+            given = rest[0].partition("=")[0]
+            near = difflib.get_close_matches(given.lstrip("-"), flags, n=1, cutoff=0.5)
+            hint = f"; did you mean --{near[0]}?" if near and given.startswith("-") else ""
+            self.error(f"unknown argument {rest[0]!r}{hint} (see --help)")
         return parsed
 
 
@@ -68,6 +69,14 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(whole_number(part) for part in text.split(","))
 
 
+def words(text: str) -> tuple[str, ...]:
+    """Read words between commas; none of ""."""
+    parts = tuple(text.split(",")) if text else ()
+    if "" in parts:
+        raise argparse.ArgumentTypeError(f"expected words between commas, got {text!r}")
+    return parts
+
+
 # How a setting's type is read, and what stands for a value in the help.
 _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "int": (whole_number, "N"),
@@ -75,7 +84,7 @@ _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "str": (str, "WORD"),
     "bool": (truth, "yes|no"),
     "tuple[int, ...]": (numbers, "N,N,..."),
-    "tuple[str, ...]": (lambda text: tuple(text.split(",")), "WORD,WORD,..."),
+    "tuple[str, ...]": (words, "WORD,WORD,..."),
 }
 
 
@@ -90,7 +99,7 @@ def add_setting(group: Any, item: Field[Any]) -> None:
         ValueError: no command line can give a value of its type.
     """
     default = "the task's" if item.name in ("frames", "camera") else spell(item.default) or "none"
-    words = f"{item.metadata['help']} (default: {default}; {item.metadata['source']})".replace("%", "%%")
+    purpose = f"{item.metadata['help']} (default: {default}; {item.metadata['source']})".replace("%", "%%")
     choices = item.metadata.get("choices") or None
     # a name already, where annotations are not evaluated
     kind = item.type.__name__ if isinstance(item.type, type) else str(item.type)
@@ -105,5 +114,5 @@ def add_setting(group: Any, item: Field[Any]) -> None:
         type=reader,
         default=argparse.SUPPRESS,
         metavar=value,
-        help=words,
+        help=purpose,
     )

@@ -118,6 +118,7 @@ def train(arguments: list[str]) -> int:
     # a sweep goes on when its words are repeated
     last = given["seeds"] if "seeds" in given else f"{config.seed}-{datetime.now():%Y%m%d-%H%M%S}"
     run_dir = given.get("out", Path("runs") / f"{config.task}-{agent}-{last}".replace(":", "."))
+    _refuse_a_file(run_dir)
     if "seeds" in given:
         from pixelcontrol.experiments.plan import Variant, parse_seeds
         from pixelcontrol.experiments.sweep import sweep as run_sweep
@@ -125,10 +126,13 @@ def train(arguments: list[str]) -> int:
         together = len(parse_seeds(given["seeds"]))
         variants = [Variant(agent, preset)]
         return run_sweep([config.task], variants, given["seeds"], run_dir, overrides, parallel=together)
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ValueError(f"--out is {run_dir}, which is a file; name a directory that exists or can be made")
     run_training(config, run_dir)
     return 0
+
+
+def _refuse_a_file(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out is {out}, which is a file; name a directory that exists or can be made")
 
 
 def check(arguments: list[str]) -> int:
@@ -353,7 +357,7 @@ def compare_renderers(arguments: list[str]) -> int:
 
 def _variant(words: str) -> Variant:
     """Read an agent as `sweep` takes it: "drqv2", "drqv2:quick" or "drqv2:quick --n-step 1"."""
-    from pixelcontrol.config import setting_fields, split_agent
+    from pixelcontrol.config import FLAGS, setting_fields, split_agent
     from pixelcontrol.experiments.plan import Variant
 
     try:
@@ -361,7 +365,13 @@ def _variant(words: str) -> Variant:
     except ValueError as error:
         raise ValueError(f"--agents {words!r}: {error}") from error
     agent, preset = split_agent(name)
-    parser = Parser(prog="pixelcontrol sweep", add_help=False)
+    for word in flags:
+        if word.startswith("--") and word[2:].partition("=")[0].replace("-", "_") in FLAGS:
+            raise ValueError(
+                f"--agents {words!r}: {word} is no setting of an agent; write a preset as agent:preset, and what "
+                "is for all runs outside the quotes"
+            )
+    parser = Parser(prog=f"pixelcontrol sweep: --agents {words!r}", add_help=False)
     for item in setting_fields(agent).values():
         add_setting(parser, item)
     return Variant(agent, preset, vars(parser.parse_strictly(flags)))
@@ -375,12 +385,16 @@ def sweep(arguments: list[str]) -> int:
         prog="pixelcontrol sweep",
         description="Run tasks x agents x seeds; started again after anything, it goes on (docs/sweeps.md).",
     )
-    parser.add_argument("--tasks", nargs="+", required=True, help="names, or easy, medium, hard, all")
+    parser.add_argument(
+        "--tasks", nargs="+", action="extend", required=True, help="names, or easy, medium, hard, all"
+    )
     parser.add_argument(
         "--agents",
         nargs="+",
-        default=["drqv2"],
-        help='names, each alone, as agent:preset, or in quotes with settings of its own: "drqv2:quick --n-step 1"',
+        action="extend",
+        default=argparse.SUPPRESS,
+        help="names, each alone, as agent:preset, or in quotes with settings of its own: "
+        '"drqv2:quick --n-step 1" (default: drqv2)',
     )
     parser.add_argument(
         "--preset", type=_preset_of_an_agent, default=argparse.SUPPRESS, help=argparse.SUPPRESS
@@ -393,8 +407,8 @@ def sweep(arguments: list[str]) -> int:
     parser.add_argument("--gpus-per-run", type=float, default=0.0, help="GPUs that Ray keeps for a run")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
     # DrQ-v2 last, so that where several agents have a setting its default is shown
-    chosen = _known_first("sweep", arguments, "--agents", nargs="+", default=["drqv2"])
-    variants = [_variant(words) for words in chosen]
+    chosen = _known_first("sweep", arguments, "--agents", nargs="+", action="extend")
+    variants = [_variant(words) for words in chosen or ["drqv2"]]
     agents = [*(variant.agent for variant in variants), *reversed(AGENTS)]
     fields = {name: item for agent in agents for name, item in setting_fields(agent).items()}
     group = parser.add_argument_group(
@@ -405,6 +419,7 @@ def sweep(arguments: list[str]) -> int:
     given = vars(parser.parse_strictly(arguments))
     from pixelcontrol.experiments.sweep import sweep as run_sweep
 
+    _refuse_a_file(given["out"])
     return run_sweep(
         given["tasks"],
         variants,

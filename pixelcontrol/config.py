@@ -294,7 +294,10 @@ def resolve(
     for name in overrides:
         if name not in fields:
             if owners := [other for other in AGENTS if name in setting_fields(other)]:
-                raise ValueError(f"{flag(name)} is a setting of {', '.join(owners)}, and not of {agent}")
+                raise ValueError(
+                    f"{flag(name)} is a setting of {', '.join(owners)}, and not of {agent} (a sweep takes those "
+                    f'of one agent alone in quotes: "{owners[0]} {flag(name)} ...")'
+                )
             raise ValueError(unknown(f"setting of {agent}", name, fields))
     if not 0 <= seed < 2**31:
         raise ValueError(f"--seed is {seed}, but must be at least 0 and below 2**31")

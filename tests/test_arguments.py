@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from pixelcontrol.arguments import Parser, add_setting, at_least, numbers, truth, whole_number
+from pixelcontrol.arguments import Parser, add_setting, at_least, numbers, truth, whole_number, words
 from pixelcontrol.settings import setting
 
 
@@ -36,6 +36,9 @@ def test_bounds_truths_and_lists() -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="yes or no, got 'perhaps'"):
         truth("perhaps")
     assert numbers("96,1e2") == (96, 100)
+    assert [words(text) for text in ("", "back", "back,side")] == [(), ("back",), ("back", "side")]
+    with pytest.raises(argparse.ArgumentTypeError, match="between commas, got 'back,'"):
+        words("back,")
 
 
 def test_settings_become_flags_and_only_what_is_given_is_parsed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,18 +47,18 @@ def test_settings_become_flags_and_only_what_is_given_is_parsed(capsys: pytest.C
     for item in usual:
         add_setting(parser, item)
     assert vars(parser.parse_strictly([])) == {}
-    given = parser.parse_strictly(["--strides", "2,2", "--mood", "wild", "--frames-kept", "1e3"])
-    assert vars(given) == {"strides": (2, 2), "mood": "wild", "frames_kept": 1000}
+    parsed = parser.parse_strictly(["--strides", "2,2", "--mood", "wild", "--frames-kept", "1e3"])
+    assert vars(parsed) == {"strides": (2, 2), "mood": "wild", "frames_kept": 1000}
     assert "of 100 % of them (default: 7; ours)" in " ".join(parser.format_help().split())
     with pytest.raises(ValueError, match="'odd' of an agent is declared as complex"):
         add_setting(parser, odd)
-    for words, answer in (
+    for given, answer in (
         (["--frame-kept", "3"], "unknown argument '--frame-kept'; did you mean --frames-kept?"),
         (["--frames-kept", "few"], "expected a whole number, got 'few'"),
         (["--frames", "3"], "unknown argument '--frames'"),  # no abbreviation
     ):
         with pytest.raises(SystemExit) as end:
-            parser.parse_strictly(words)
+            parser.parse_strictly(given)
         said = capsys.readouterr().err
         assert end.value.code == 2
         assert answer in said

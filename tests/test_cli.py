@@ -96,13 +96,27 @@ def test_help_of_train_gives_default_and_source(capsys: pytest.CaptureFixture[st
         ("train cheetah_run --framse 1", "did you mean --frames?"),
         (
             "sweep --tasks toy_reach --out x --agents drqv2 drq --views 3",
-            "--views is a setting of drq, and not of",
+            'one agent alone in quotes: "drq --views ...")',
         ),
         (
             "sweep --tasks toy_reach --out x --agents drqv2 'drqv2:quick --n-stpe 1'",
             "unknown argument '--n-stpe'; did you mean --n-step?",
         ),
         ("sweep --tasks toy_reach --out x --agents 'drqv2 --n-step 0'", "--n-step is 0, but must be"),
+        (
+            "sweep --tasks toy_reach --out x --agents 'drqv2 --n-step 0.5'",
+            "sweep: --agents 'drqv2 --n-step 0.5': argument --n-step: expected a whole number",
+        ),
+        (
+            "sweep --tasks toy_reach --out x --agents 'drqv2 quick'",
+            "--agents 'drqv2 quick': unknown argument 'quick' (",
+        ),
+        (
+            "sweep --tasks toy_reach --out x --agents 'drqv2 --seed 1'",
+            "--seed is no setting of an agent; write a",
+        ),
+        ("sweep --tasks toy_reach --out x --agents drqv2 --agents drqv2", "would be one in figures, 'drqv2'"),
+        ("train cheetah_run --camera 0,", "expected words between commas, got '0,'"),
         ('sweep --tasks toy_reach --out x --agents "drqv2 \'"', '--agents "drqv2 \'": No closing quotation'),
         ("bench uptade", "did you mean 'update'"),
     ],

@@ -44,7 +44,7 @@ from pixelcontrol.experiments.drawing import (
     write_numbers,
 )
 from pixelcontrol.experiments.published import Published, load_published, max_return
-from pixelcontrol.experiments.runs import Run, agent_name, notices, read_runs, read_table, short_count
+from pixelcontrol.experiments.runs import Run, full_name, notices, read_runs, read_table, short_count
 from pixelcontrol.experiments.statistics import (
     OVER_TASKS,
     THRESHOLDS,
@@ -146,7 +146,8 @@ def run_curve(run_dir: Path) -> Path:
             axes.plot(frames, [float(row["episode_return"]) for row in rows], **style)
             if rows:
                 last = rows[-1]
-                axes.set_title(f"{last['task']} · {agent_name(last)} · seed {last['seed']}")
+                name = full_name(last["agent"], last.get("preset", ""), {})
+                axes.set_title(f"{last['task']} · {name} · seed {last['seed']}")
             _draw_success(axes, rows)
         axes.set(xlabel=AXIS_WORDS["frame"], ylabel="episode return")
         axes.legend(frameon=False, loc="upper left")

@@ -1,4 +1,4 @@
-"""What a sweep is made of, how far each of its runs has come, and what is still ahead.
+"""What a sweep is made of, and which of its runs are begun or finished.
 
 A sweep keeps no state but its run directories. Each holds, besides what training writes:
 
@@ -9,28 +9,26 @@ A sweep keeps no state but its run directories. Each holds, besides what trainin
 from __future__ import annotations
 
 import math
-import os
 import re
 import shlex
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
 from pixelcontrol.checkpoint import Checkpoints
-from pixelcontrol.config import reserve_bytes, resolve, transitions_kept
+from pixelcontrol.config import changed_settings, reserve_bytes, resolve, transitions_kept
 from pixelcontrol.envs.tasks import channel_count, find_task
-from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND
-from pixelcontrol.experiments.runs import agent_name, short_count
-from pixelcontrol.machine import choose_device
+from pixelcontrol.experiments.runs import full_name
 from pixelcontrol.rundir import read_json
 from pixelcontrol.settings import flag, spell
 
 OVERHEAD_BYTES = 1024**3
 """What a run needs beside its images and what its agent works with: libraries, a CUDA context."""
+
+LONGEST_NAME_BYTES = 255
+"""Of a directory, on the file systems there are."""
 
 State = Literal["new", "resumable", "finished"]
 
@@ -47,24 +45,24 @@ class Variant:
 
     agent: str
     preset: str = "paper"
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
-        """As `--agents` takes it: drqv2:quick --n-step 1."""
+        """As `--agents` takes it: drqv2:quick --n-step=1."""
         name = self.agent if self.preset == "paper" else f"{self.agent}:{self.preset}"
         return shlex.join([name, *_words(self.settings)])
 
     @property
     def directory_name(self) -> str:
         """What begins the names of its runs' directories: drqv2-quick-n_step=1."""
-        name = agent_name({"agent": self.agent, "preset": self.preset})
+        name = full_name(self.agent, self.preset, {})
         own = [f"{name}={spell(self.settings[name])}" for name in sorted(self.settings)]
         return re.sub(r"[^\w.,=-]", "-", "-".join([name, *own]))
 
 
 def _words(settings: Mapping[str, Any]) -> list[str]:
     """Settings as flags, sorted, so that the same sweep is known again however they were ordered."""
-    return [word for name in sorted(settings) for word in (flag(name), spell(settings[name]))]
+    return [f"{flag(name)}={spell(settings[name])}" for name in sorted(settings)]
 
 
 @dataclass(frozen=True)
@@ -72,38 +70,37 @@ class Job:
     """One run of a sweep.
 
     Attributes:
-        agent: for example "drqv2".
-        preset: of the agent, for example "paper".
-        variant: what it is a run of, in words (see `Variant`).
+        variant: what it is a run of.
         task: for example "cheetah_run".
         seed: the run's own.
+        settings: all that were chosen for it, the sweep's and the variant's, by field name.
         directory: where it is trained.
         frames: environment frames it trains for.
         memory_bytes: that the run takes once its replay is full: images, agent, libraries.
-        settings: command-line settings that differ from the preset, for example ("--envs", "4").
     """
 
-    agent: str
-    preset: str
-    variant: str
+    variant: Variant
     task: str
     seed: int
+    settings: Mapping[str, Any] = field(hash=False)
     directory: Path
     frames: int
     memory_bytes: int
-    settings: tuple[str, ...]
 
     def __str__(self) -> str:
         return self.directory.name
 
-    def command(self) -> list[str]:
-        """The arguments of `pixelcontrol train` that start this run anew."""
+    def words(self) -> list[str]:
+        """What it is, as `pixelcontrol train` takes it: all but where it lies, since it may be moved."""
         return [
             self.task,
-            *("--agent", self.agent, "--preset", self.preset, "--seed", str(self.seed)),
-            *self.settings,
-            *("--out", str(self.directory)),
+            *(f"--agent={self.variant.agent}", f"--preset={self.variant.preset}", f"--seed={self.seed}"),
+            *_words(self.settings),
         ]
+
+    def command(self) -> list[str]:
+        """The arguments of `pixelcontrol train` that start this run anew."""
+        return [*self.words(), f"--out={self.directory}"]
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -131,45 +128,51 @@ def plan(
     """The product of tasks, agents and seeds, seeds outermost, so that every comparison is complete early.
 
     Args:
-        tasks: names of tasks.
-        variants: of agents; the same one twice is one.
+        tasks: names of tasks, each once.
+        variants: of agents, each once.
         seeds: one run for each.
         out: directory that holds the run directories.
         overrides: settings for all runs but those of variants that have their own.
 
     Raises:
-        ValueError: an agent, preset, task or setting does not exist or cannot be; nothing has been started.
+        ValueError: an agent, preset, task or setting does not exist or cannot be, or two variants would be one
+            agent in every figure; nothing has been started.
     """
     for variant in variants:
         if "device" in variant.settings:  # which decides how many runs fit at a time
             raise ValueError(f"--device is for all runs of a sweep: give it apart, not in {str(variant)!r}")
     jobs = []
-    for seed, task, variant in product(
-        seeds, tasks, {str(variant): variant for variant in variants}.values()
-    ):
+    called: dict[tuple[str, str], Variant] = {}
+    for seed, task, variant in product(seeds, tasks, variants):
         settings = {**overrides, **variant.settings}
         config = resolve(task, variant.agent, variant.preset, seed, **settings)
+        name = full_name(variant.agent, variant.preset, changed_settings(config))
+        if (other := called.setdefault((name, task), variant)) is not variant:
+            raise ValueError(
+                f"--agents {str(other)!r} and {str(variant)!r} would be one in figures, {name!r}: they are the "
+                "same, or differ in nothing that changes learning, or only in the files they start from; leave "
+                "one out, or sweep them into two directories (an agent's own settings stand in quotes with it)"
+            )
         loop = config.loop
         channels = channel_count(loop.camera or find_task(task).camera, loop.depth)
+        directory = out / f"{variant.directory_name}_{task.replace(':', '.')}_{seed}"
+        if len(directory.name.encode()) > LONGEST_NAME_BYTES:
+            raise ValueError(
+                f"the run directory would be called {directory.name}, longer than {LONGEST_NAME_BYTES} bytes; "
+                "make what all agents have in common settings of the sweep, outside the quotes"
+            )
         jobs.append(
             Job(
-                agent=variant.agent,
-                preset=variant.preset,
-                variant=str(variant),
+                variant=variant,
                 task=task,
                 seed=seed,
-                directory=out / f"{variant.directory_name}_{task.replace(':', '.')}_{seed}",
+                settings=settings,
+                directory=directory,
                 frames=loop.frames,
                 memory_bytes=transitions_kept(config) * channels * math.prod(loop.height_and_width)
                 + reserve_bytes(config)
                 + OVERHEAD_BYTES,
-                settings=tuple(_words(settings)),
             )
-        )
-    places = Counter(job.directory for job in jobs)
-    if shared := [f"{job.variant!r}" for job in jobs if places[job.directory] > 1]:
-        raise ValueError(
-            f"{' and '.join(shared[:2])} would train in one directory; name other files or agents"
         )
     return jobs
 
@@ -186,13 +189,12 @@ def state(job: Job) -> State:
     if not note.exists():
         raise ValueError(f"{job.directory} was not made by a sweep; choose another --out or move it away")
     stored = read_json(note)
-    if stored["command"][:-1] != job.command()[:-1]:  # but for where it lies: it may be moved
-        old, new = (
-            {f"{name} {value}" for name, value in zip(command[1:-2:2], command[2:-2:2], strict=True)}
-            for command in (stored["command"], job.command())
-        )
+    if not isinstance(stored, dict) or stored.keys() != {"words", "finished"}:
+        raise ValueError(f"{note} is none that this version wrote; choose another --out or move it away")
+    if stored["words"] != job.words():
         was, now = (
-            f"with {' '.join(sorted(some))}" if some else "without" for some in (old - new, new - old)
+            f"with {' '.join(sorted(some))}" if some else "without"
+            for some in (set(stored["words"]) - set(job.words()), set(job.words()) - set(stored["words"]))
         )
         raise ValueError(
             f"{job.directory} was started {was}, and now {now}; give the same, or choose another --out"
@@ -200,78 +202,3 @@ def state(job: Job) -> State:
     if stored["finished"]:
         return "finished"
     return "resumable" if Checkpoints(job.directory).exist() else "new"
-
-
-def describe(jobs: Sequence[Job], parallel: int | None, device: str) -> str:
-    """The plan in words: which runs, how long, how much memory. Starts nothing.
-
-    Args:
-        jobs: the runs.
-        parallel: how many at a time, or None where Ray decides that, and where they run.
-        device: "auto", "cpu" or "cuda", as training takes it.
-    """
-    states = {job: state(job) for job in jobs}
-    left = [job for job in jobs if states[job] != "finished"]
-    counted = sorted(Counter(states.values()).items())
-    lines = [f"{len(jobs)} runs: " + ", ".join(f"{n} {name}" for name, n in counted)]
-    lines += [f"  {job}  {short_count(job.frames)} frames  {states[job]}" for job in jobs]
-    if left:
-        on_cpu = parallel is not None and choose_device(device).type == "cpu"
-        hours = sum(_expected_hours(jobs, left, on_cpu))
-        memory = max(job.memory_bytes for job in left) / 1e9
-        time_together = memory_together = ""
-        if parallel is not None:
-            parallel = min(parallel, len(left))
-            time_together = f", {hours / parallel:.1f} with {parallel} at a time"
-            memory_together = f", {parallel * memory:.1f} GB with {parallel} at a time"
-        lines += [
-            f"{hours:.1f} device hours{time_together}, at the speed that this sweep has shown or, for agents that "
-            f"have not run, {'a tenth of ' if on_cpu else ''}the paper's on one V100 (the preset quick: more)",
-            f"{memory:.1f} GB for the largest run{memory_together}",
-        ]
-    return "\n".join(lines)
-
-
-def _expected_hours(jobs: Sequence[Job], left: Sequence[Job], on_cpu: bool) -> Iterator[float]:
-    """Yield how long each run that is left will take, by what those of its agent and preset have shown."""
-    now = {job: progress(job) for job in jobs}
-    measured: dict[str, list[float]] = {}
-    for job in jobs:
-        if speed := now[job]["frames_per_second"]:
-            measured.setdefault(job.variant, []).append(speed)
-    for job in left:
-        # The paper gives none for SAC; CURL is SAC with one more step.
-        published = PAPER_FRAMES_PER_SECOND.get(job.agent, PAPER_FRAMES_PER_SECOND["curl"])
-        usual = published / 10 if on_cpu and job.preset != "quick" else published
-        speed = fmean(measured.get(job.variant, [usual]))
-        yield (job.frames - now[job]["frame"]) / speed / 3600
-
-
-def progress(job: Job) -> dict[str, float]:
-    """Where a run stands, by the last whole lines of its tables: frame, last evaluation, frames/s.
-
-    The rate of success is NaN where none is told.
-    """
-    train = last_row(job.directory / "train.csv")
-    evaluation = last_row(job.directory / "eval.csv")
-    return {
-        "frame": max(int(train.get("frame", 0)), int(evaluation.get("frame", 0))),
-        "episode_return": float(evaluation.get("episode_return", "nan")),
-        "success_rate": float(evaluation.get("success_rate") or "nan"),
-        # before the first update the speed is that of the worlds alone, and foretells nothing
-        "frames_per_second": float(train["frames_per_second"]) if int(train.get("update", 0)) else 0.0,
-    }
-
-
-def last_row(table: Path) -> dict[str, str]:
-    """The last whole line of a table that is being written, by column; nothing where there is none yet."""
-    if not table.exists():
-        return {}
-    with table.open("rb") as file:
-        names = file.readline().decode().strip().split(",")
-        start = file.tell()
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(start, size - 8192))
-        # the first line may begin in the middle of a letter, and is not looked at
-        lines = file.read().decode(errors="ignore").rpartition("\n")[0].splitlines()
-    return dict(zip(names, lines[-1].split(","), strict=True)) if lines else {}

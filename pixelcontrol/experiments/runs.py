@@ -186,9 +186,18 @@ def _some(items: list[str]) -> str:
     return ", ".join(items[:6]) + (f" and {len(items) - 6} more" if len(items) > 6 else "")
 
 
-def agent_name(row: Mapping[str, str]) -> str:
-    """What the agent of a row of a table is called: with another preset than the paper's, by that too."""
-    return row["agent"] if row.get("preset", "") in ("", "paper") else f"{row['agent']}-{row['preset']}"
+def full_name(agent: str, preset: str, changed: Mapping[str, Any]) -> str:
+    """What an agent is called: with another preset than the paper's by that too, and by settings that are not its.
+
+    Args:
+        agent: for example "drqv2".
+        preset: of the agent; "" where it is not known.
+        changed: as `config.changed_settings` finds them.
+    """
+    name = agent if preset in ("", "paper") else f"{agent}-{preset}"
+    # every seed may begin with networks, or demonstrations, of its own
+    own = [key if key in PATHS else f"{key}={spell(value)}" for key, value in changed.items()]
+    return " ".join([name, *own])
 
 
 def _identity(run: Run) -> tuple[str, str, int]:
@@ -222,14 +231,11 @@ def _runs_in(file: Path) -> Iterator[Run]:
     if not rows:
         warnings.warn(f"{file}: no evaluation yet", stacklevel=2)
 
-    changed = "".join(
-        # every seed may begin with networks, or demonstrations, of its own
-        f" {name}" if name in PATHS else f" {name}={spell(value)}"
-        for name, value in stored_changes(_config_beside(file) or {}).items()
-    )
+    changed = stored_changes(_config_beside(file) or {})
 
     def identity(row: dict[str, str]) -> tuple[str, str, int]:
-        return agent_name(row) + changed, row["task"], int(row["seed"])
+        name = full_name(row["agent"], row.get("preset", ""), changed)
+        return name, row["task"], int(row["seed"])
 
     for number, row in enumerate(rows, start=2):
         for name, kind in _NUMBERS.items():

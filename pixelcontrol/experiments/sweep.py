@@ -7,7 +7,6 @@ one, and on SLURM the sweep of one array task is a sweep of a few runs (docs/swe
 
 from __future__ import annotations
 
-import math
 import shlex
 import shutil
 import signal
@@ -25,8 +24,9 @@ from rich.table import Table
 
 from pixelcontrol.envs.tasks import parse_tasks
 from pixelcontrol.errors import Interrupted, heeded_signals
+from pixelcontrol.experiments.forecast import describe, progress
 from pixelcontrol.experiments.places import RayCluster, ThisMachine, choose_parallel, refuse_too_many
-from pixelcontrol.experiments.plan import Job, Variant, describe, parse_seeds, plan, progress, state
+from pixelcontrol.experiments.plan import Job, Variant, parse_seeds, plan, state
 from pixelcontrol.experiments.runs import short_count
 from pixelcontrol.logger import clock
 from pixelcontrol.rundir import RunBusy, RunLock, write_json
@@ -89,9 +89,10 @@ def sweep(
         failed = run_all(jobs, ThisMachine(parallel))
     for job in jobs:
         now = progress(job)
-        rate = now["success_rate"]
-        achieved = "" if math.isnan(rate) else f", success in {rate:.0%}"
-        print(f"  {job}  return {now['episode_return']:.1f}{achieved} at frame {now['frame']:,}")
+        reached = "no evaluation" if now.episode_return is None else f"return {now.episode_return:.1f}"
+        achieved = "" if now.success_rate is None else f", success in {now.success_rate:.0%}"
+        ended = f", failed: see {job.directory}/output.log" if job in failed else ""
+        print(f"  {job}  {reached}{achieved} at frame {now.frame:,}{ended}")
     print(
         f"figures: pixelcontrol plot {shlex.quote(str(out))}; a page: pixelcontrol report {shlex.quote(str(out))}"
     )
@@ -99,8 +100,14 @@ def sweep(
 
 
 def run_command(job: Job, program: Sequence[str]) -> list[str]:
-    """Prepare the run's directory for its next start, and say which command that is."""
+    """Prepare the run's directory for its next start, and say which command that is.
+
+    Raises:
+        ValueError: the run is finished, and would be lost.
+    """
     found = state(job)
+    if found == "finished":
+        raise ValueError(f"{job.directory} is finished")
     if found == "resumable":
         return [*program, "--resume", str(job.directory)]
     job.directory.mkdir(parents=True, exist_ok=True)
@@ -113,7 +120,7 @@ def run_command(job: Job, program: Sequence[str]) -> list[str]:
 
 
 def _note(job: Job, *, finished: bool) -> None:
-    write_json(job.directory / "sweep.json", {"command": job.command(), "finished": finished})
+    write_json(job.directory / "sweep.json", {"words": job.words(), "finished": finished})
 
 
 def run_all(
@@ -156,8 +163,10 @@ def run_all(
         with Live(refresh_per_second=2) as live:
             while (waiting or running) and not received:
                 for job in list(waiting):
-                    if len(running) < place.capacity and not _busy(job):
-                        waiting.remove(job)
+                    if len(running) >= place.capacity or _busy(job):
+                        continue
+                    waiting.remove(job)
+                    if state(job) != "finished":  # as by a second sweep of the same words, meanwhile
                         starts[job] += 1
                         running[job] = place.start(job, run_command(job, program))
                 for job, handle in list(running.items()):
@@ -210,15 +219,15 @@ def _table(running: Iterable[Job], starts: Mapping[Job, int]) -> Table:
         if not (job.directory / "config.json").exists():
             continue
         now = progress(job)
-        speed = now["frames_per_second"]
+        speed = now.frames_per_second
         table.add_row(
             job.task,
-            job.variant,
+            str(job.variant),
             str(job.seed),
-            f"{short_count(now['frame'])} of {short_count(job.frames)}",
-            f"{now['episode_return']:.0f}",
-            f"{speed:.0f}",
-            clock((job.frames - now["frame"]) / speed) if speed else "",
+            f"{short_count(now.frame)} of {short_count(job.frames)}",
+            "" if now.episode_return is None else f"{now.episode_return:.0f}",
+            f"{speed:.0f}" if speed else "",
+            clock((job.frames - now.frame) / speed) if speed else "",
             str(starts[job]),
         )
     return table

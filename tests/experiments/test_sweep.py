@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from pixelcontrol.errors import Interrupted
+from pixelcontrol.experiments.forecast import describe
 from pixelcontrol.experiments.places import RayCluster, ThisMachine
-from pixelcontrol.experiments.plan import Variant, describe, plan, state
+from pixelcontrol.experiments.plan import Variant, plan, state
 from pixelcontrol.experiments.runs import read_runs
 from pixelcontrol.experiments.sweep import run_all, run_command, sweep
 
@@ -26,6 +27,15 @@ def four_runs(out):
 
 def run_fake(jobs, capacity=2, **options):
     return run_all(jobs, ThisMachine(capacity), program=FAKE, poll_seconds=0.02, **options)
+
+
+SWEEP_ALONE = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_sweep import four_runs, run_fake
+run_fake(four_runs(Path(sys.argv[1])))
+"""
 
 
 def tables(out):
@@ -82,6 +92,29 @@ def test_finished_runs_are_skipped(tmp_path):
     assert describe(four_runs(tmp_path), 2, "cpu").startswith("4 runs: 4 finished")
 
 
+def test_what_another_sweep_finishes_meanwhile_is_not_trained_again(tmp_path, undisturbed, monkeypatch):
+    """Two sweeps of the same words: the second waits for what the first trains, and must not empty it."""
+    seen = []
+
+    def busy_until_another_sweep_is_done(job):
+        if not seen:
+            subprocess.run(
+                [sys.executable, "-c", SWEEP_ALONE, str(tmp_path)], check=True, capture_output=True
+            )
+        seen.append(job)
+        return len(seen) == 1
+
+    monkeypatch.setattr("pixelcontrol.experiments.sweep._busy", busy_until_another_sweep_is_done)
+    jobs = four_runs(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(ThisMachine, "start", None)  # nothing is started
+        assert run_fake(jobs) == []
+    assert len(seen) == 5
+    assert tables(tmp_path) == undisturbed
+    with pytest.raises(ValueError, match="is finished"):
+        run_command(jobs[0], [])
+
+
 @pytest.mark.parametrize("moment", [0, 5])
 def test_a_killed_run_is_started_again_and_ends_the_same(tmp_path, undisturbed, moment):
     """Before the first checkpoint it starts over, later it resumes."""
@@ -116,7 +149,7 @@ def test_other_settings_need_another_directory(tmp_path):
     run_fake(four_runs(tmp_path)[:1])
     (job,) = plan(["toy_reach"], [Variant("drqv2")], [0], tmp_path, {"frames": 2000})
     with pytest.raises(
-        ValueError, match="was started with --frames 1000, and now with --frames 2000; give the"
+        ValueError, match="was started with --frames=1000, and now with --frames=2000; give the"
     ):
         run_fake([job])
 
@@ -146,15 +179,6 @@ def test_a_directory_of_someone_else_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match="not made by a sweep"):
         run_fake([job])
     assert (job.directory / "thesis.tex").exists()
-
-
-SWEEP_ALONE = f"""
-import sys
-from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_sweep import four_runs, run_fake
-run_fake(four_runs(Path(sys.argv[1])))
-"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
