@@ -73,11 +73,14 @@ def agent_colours(agents: Iterable[str]) -> dict[str, str]:
     return colours | {agent: _SPARE_COLOURS[i % len(_SPARE_COLOURS)] for i, agent in enumerate(others)}
 
 
-def make_panels(number: int, axis: Axis | None = None, rows_of_text: int = 0) -> tuple[Figure, list[Axes]]:
+def make_panels(
+    number: int, ylabel: str = "", axis: Axis | None = None, rows_of_text: int = 0
+) -> tuple[Figure, list[Axes]]:
     """Return a figure with `number` panels in rows of up to four, small ones if there are many.
 
     Args:
         number: of panels.
+        ylabel: of all of them, written beside each row's first alone.
         axis: of all of them, named under the lowest alone.
         rows_of_text: that a panel must be high enough for.
     """
@@ -89,6 +92,8 @@ def make_panels(number: int, axis: Axis | None = None, rows_of_text: int = 0) ->
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for empty in panels[number:]:
         empty.set_visible(False)
+    for first in panels[:number:columns]:
+        first.set_ylabel(ylabel)
     if axis:
         for lowest in panels[max(0, number - columns) : number]:
             lowest.set_xlabel(AXIS_WORDS[axis])

@@ -28,7 +28,6 @@ from pixelcontrol.experiments.drawing import (
     AXIS_WORDS,
     INK,
     STYLE,
-    Axis,
     agent_colours,
     draw_curves,
     draw_intervals,
@@ -43,8 +42,8 @@ from pixelcontrol.experiments.drawing import (
     write_notices,
     write_numbers,
 )
-from pixelcontrol.experiments.published import Published, load_published, max_return
-from pixelcontrol.experiments.runs import Run, full_name, notices, read_runs, read_table, short_count
+from pixelcontrol.experiments.published import max_return
+from pixelcontrol.experiments.runs import Run, full_name, notices, read_runs, read_table
 from pixelcontrol.experiments.statistics import (
     OVER_TASKS,
     THRESHOLDS,
@@ -56,9 +55,13 @@ from pixelcontrol.experiments.summary import (
     Curve,
     Score,
     average_curves,
+    average_notices,
+    cited,
     comparable,
     comparable_tasks,
+    early_notices,
     final_scores,
+    left_out_notices,
     scores,
     success_curves,
     task_curves,
@@ -102,7 +105,7 @@ def write_figures(paths: Iterable[Path | str], out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
         written = [
-            *(path for axis in AXES for path in _write_curves(runs, axis, out / f"curves_{axis}s")),
+            *_write_curves(runs, out),
             write_numbers([_score_row(score) for score in scores(runs)], out / "scores.csv"),
         ]
         if success := success_curves(runs):
@@ -168,60 +171,45 @@ def _draw_success(axes: Axes, rows: Sequence[Mapping[str, str]]) -> None:
     rates.grid(visible=False)
 
 
-def cited(curves: Sequence[Curve]) -> dict[str, list[Published]]:
-    """The published rows to draw beside the curves of one task, by agent: of the agents shown and of DrQ-v2.
-
-    Only rows up to the last frame of the longest run; over hours, such a row may still lie far beyond our curves.
-    """
-    last_frame = max(int(run.frame[-1]) for curve in curves for run in curve.runs)
-    rows: dict[str, list[Published]] = {}
-    for row in load_published():
-        if (
-            row.task == curves[0].task
-            and row.agent in {"drqv2", *(curve.agent for curve in curves)}
-            and row.frame <= 1.02 * last_frame
-        ):
-            rows.setdefault(row.agent, []).append(row)
-    return rows
-
-
 def _final_label(score: Score) -> str:
     """The final mean with the seeds that never learned beside it, "770 (2/10 dead)"."""
     return f"{score.mean:.0f}" + (f" ({score.dead}/{score.seeds} dead)" if score.dead else "")
 
 
-def _write_curves(runs: Sequence[Run], axis: Axis, stem: Path) -> list[Path]:
-    """Figures 3 to 8 of the paper: one panel for every task."""
+def _write_curves(runs: Sequence[Run], out: Path) -> list[Path]:
+    """Figures 3 to 8 of the paper, against frames and against hours: one panel for every task."""
     curves = task_curves(runs)
     table = {(score.agent, score.task): score for score in scores(runs)}
     tasks = tasks_in_order(runs)
     colours = agent_colours(curve.agent for curve in curves)
-    figure, panels = make_panels(len(tasks), axis)
     by_task = {task: [curve for curve in curves if curve.task == task] for task in tasks}
     published = {task: cited(shown) for task, shown in by_task.items()}
     publishers = {agent for rows in published.values() for agent in rows}
-    for task, axes in zip(tasks, panels, strict=True):
-        shown = by_task[task]
-        draw_curves(axes, shown, axis, colours)
-        for agent, rows in published[task].items():
-            draw_published(axes, rows, axis, INK if len(publishers) == 1 else colours[agent])
-        finish(axes, axis, max_return(task))
-        label_ends(axes, shown, axis, colours, [_final_label(table[curve.agent, task]) for curve in shown])
-        axes.set_title(task)
-    figure.supylabel("evaluation return", fontsize=9, color=INK)
-    draw_legend(figure, [curve.agent for curve in curves], colours, any(map(has_band, curves)), publishers)
-    known = {row.task for row in load_published()}
-    early = [task for task in tasks if task in known and not published[task]]
-    nothing = [f"Nothing published that early: {', '.join(early)}."] if early else []
-    write_notices(figure, notices(runs) + nothing)
-    return write_figure(figure, _curve_rows(curves), stem)
+    written = []
+    for axis in AXES:
+        figure, panels = make_panels(len(tasks), "evaluation return", axis)
+        for task, axes in zip(tasks, panels, strict=True):
+            shown = by_task[task]
+            draw_curves(axes, shown, axis, colours)
+            for agent, rows in published[task].items():
+                draw_published(axes, rows, axis, INK if len(publishers) == 1 else colours[agent])
+            finish(axes, axis, max_return(task))
+            labels = [_final_label(table[curve.agent, task]) for curve in shown]
+            label_ends(axes, shown, axis, colours, labels)
+            axes.set_title(task)
+        draw_legend(
+            figure, [curve.agent for curve in curves], colours, any(map(has_band, curves)), publishers
+        )
+        write_notices(figure, notices(runs) + early_notices(curves))
+        written += write_figure(figure, _curve_rows(curves), out / f"curves_{axis}s")
+    return written
 
 
 def _write_success(curves: Sequence[Curve], colours: Mapping[str, str], stem: Path) -> list[Path]:
     """Rates of success: one panel for every task."""
     runs = [run for curve in curves for run in curve.runs]
     tasks = tasks_in_order(runs)
-    figure, panels = make_panels(len(tasks), "frame")
+    figure, panels = make_panels(len(tasks), "rate of success", "frame")
     for task, axes in zip(tasks, panels, strict=True):
         shown = [curve for curve in curves if curve.task == task]
         draw_curves(axes, shown, "frame", colours)
@@ -229,7 +217,6 @@ def _write_success(curves: Sequence[Curve], colours: Mapping[str, str], stem: Pa
         axes.set_ylim(0, 1.02)
         label_ends(axes, shown, "frame", colours, [f"{curve.mean[-1]:.0%}" for curve in shown])
         axes.set_title(task)
-    figure.supylabel("rate of success in evaluations", fontsize=9, color=INK)
     draw_legend(figure, [curve.agent for curve in curves], colours, any(map(has_band, curves)))
     write_notices(figure, notices(runs))
     return write_figure(figure, _curve_rows(curves), stem)
@@ -239,16 +226,15 @@ def _write_average(runs: Sequence[Run], stem: Path) -> list[Path]:
     """Figure 1 of the paper: the average over tasks, against frames and against hours."""
     curves = average_curves(runs)
     colours = agent_colours(curve.agent for curve in curves)
-    figure, panels = make_panels(2)
+    figure, panels = make_panels(2, "fraction of the highest return")
     for axis, axes in zip(AXES, panels, strict=True):
         axes.set_xlabel(AXIS_WORDS[axis])
         draw_curves(axes, curves, axis, colours)
         finish(axes, axis, highest=1)
         label_ends(axes, curves, axis, colours, [f"{curve.mean[-1]:.2f}" for curve in curves])
         axes.set_title(f"average of {len(comparable_tasks(runs))} tasks")
-    figure.supylabel("fraction of the highest return", fontsize=9, color=INK)
     draw_legend(figure, [curve.agent for curve in curves], colours, any(map(has_band, curves)))
-    write_notices(figure, notices(comparable(runs)) + _short_average(runs) + _left_out(runs))
+    write_notices(figure, notices(comparable(runs)) + average_notices(runs))
     return write_figure(figure, _curve_rows(curves), stem)
 
 
@@ -293,7 +279,7 @@ def _write_statistics(runs: Sequence[Run], stem: Path) -> list[Path]:
         panels[3].set(title="probability of improvement", xlim=(-0.02, 1.02))
 
     draw_legend(figure, final, colours, banded=not np.isnan([row["low"] for row in rows]).all())
-    write_notices(figure, notices(comparable(runs)) + _left_out(runs))
+    write_notices(figure, notices(comparable(runs)) + left_out_notices(runs))
     return write_figure(figure, rows, stem)
 
 
@@ -318,33 +304,9 @@ def _write_ablation(runs: Sequence[Run], stem: Path) -> list[Path]:
             finish(axes, "frame", max_return(task))
             label_ends(axes, shown, "frame", colours, [curve.agent for curve in shown])
             axes.set(title=f"{title}: {task}", xlabel=AXIS_WORDS["frame"])
-    figure.supylabel("evaluation return", fontsize=9, color=INK)
+        panels[0].set_ylabel("evaluation return")
     write_notices(figure, notices(runs))
     return write_figure(figure, _curve_rows(curves), stem)
-
-
-def _short_average(runs: Sequence[Run]) -> list[str]:
-    """The notice that an average ends before its longer tasks do, if it does."""
-    ends = {
-        task: min(int(run.frame[-1]) for run in runs if run.task == task) for task in comparable_tasks(runs)
-    }
-    first, last = min(ends.values()), max(ends.values())
-    if first >= 0.99 * last:
-        return []
-    return [
-        f"The average ends with its shortest task, at {short_count(first)} frames; the longest has "
-        f"{short_count(last)}."
-    ]
-
-
-def _left_out(runs: Sequence[Run]) -> list[str]:
-    """The notice that tasks are missing from an average, if any are."""
-    tasks = sorted({run.task for run in runs} - comparable_tasks(runs))
-    return (
-        [f"Not averaged, for want of some agent or of a known highest return: {', '.join(tasks)}."]
-        if tasks
-        else []
-    )
 
 
 def _curve_rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
@@ -399,9 +361,3 @@ def _statistic_row(
         "low": float(low),
         "high": float(high),
     }
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -22,7 +22,6 @@ import numpy as np
 from pixelcontrol import __version__
 from pixelcontrol.envs.tasks import PAPER_TASKS
 from pixelcontrol.experiments.drawing import agent_colours
-from pixelcontrol.experiments.figures import cited
 from pixelcontrol.experiments.published import PAPER_FRAMES_PER_SECOND, load_published, max_return
 from pixelcontrol.experiments.runs import Run, notices, read_runs, short_count
 from pixelcontrol.experiments.statistics import (
@@ -37,7 +36,10 @@ from pixelcontrol.experiments.summary import (
     Curve,
     Score,
     average_curves,
+    average_notices,
+    cited,
     comparable_tasks,
+    early_notices,
     final_scores,
     groups,
     scores,
@@ -62,6 +64,9 @@ def write_report(paths: Iterable[Path | str], out: Path) -> Path:
     agents = list(dict.fromkeys(run.agent for run in runs))
     tasks = tasks_in_order(runs)
     colours = agent_colours(agents)
+    said = notices(runs) + early_notices(task_curves(runs))
+    if len(comparable_tasks(runs)) > 1:
+        said += average_notices(runs)
     sections = [
         _score_section(runs, colours),
         _statistics_section(runs, colours),
@@ -76,7 +81,7 @@ def write_report(paths: Iterable[Path | str], out: Path) -> Path:
             f"{_and(tasks) if len(tasks) < 4 else f'{len(tasks)} tasks'}"
         ),
         subtitle=escape(_subtitle(runs)),
-        notices=_list(notices(runs), "notices"),
+        notices=_list(said, "notices"),
         sections="\n".join(sections),
         style=_resource("report.css"),
         script=_resource("report.js"),

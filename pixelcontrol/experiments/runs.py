@@ -132,7 +132,7 @@ def read_runs(paths: Iterable[Path | str]) -> list[Run]:
             "(returns in training are in train.csv and curve.png)"
         )
     longest: dict[tuple[str, str, int], Run] = {}
-    for run in sorted(runs, key=lambda run: (*_identity(run), -run.frame[-1])):
+    for run in sorted(runs, key=_order):
         taken = longest.setdefault(_identity(run), run)
         if taken is not run:
             warnings.warn(
@@ -202,6 +202,12 @@ def full_name(agent: str, preset: str, changed: Mapping[str, Any]) -> str:
 
 def _identity(run: Run) -> tuple[str, str, int]:
     return run.agent, run.task, run.seed
+
+
+def _order(run: Run) -> tuple[Any, ...]:
+    """By which runs are sorted: numbers in names by size, so that n_step=5 comes before n_step=10."""
+    parts = re.split(r"(\d+)", run.agent)
+    return [int(part) if part.isdigit() else part for part in parts], run.task, run.seed, -run.frame[-1]
 
 
 def _eval_files(path: Path) -> list[Path]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pixelcontrol.envs.tasks import PAPER_TASKS
-from pixelcontrol.experiments.published import Published, max_return, published_at
-from pixelcontrol.experiments.runs import Run
+from pixelcontrol.experiments.published import Published, load_published, max_return, published_at
+from pixelcontrol.experiments.runs import Run, short_count
 from pixelcontrol.experiments.statistics import bootstrap_interval, dead_seeds, mean_interval
 
 
@@ -232,6 +232,59 @@ def final_scores(runs: Sequence[Run]) -> dict[str, list[np.ndarray]]:
         for agent in dict.fromkeys(run.agent for run in runs):
             final.setdefault(agent, []).append(ends[[run.agent == agent for run in mine]])
     return final
+
+
+def cited(curves: Sequence[Curve]) -> dict[str, list[Published]]:
+    """The published rows to draw beside the curves of one task, by agent: of the agents shown and of DrQ-v2.
+
+    Only rows up to the last frame of the longest run; over hours, such a row may still lie far beyond our curves.
+    """
+    last_frame = max(int(run.frame[-1]) for curve in curves for run in curve.runs)
+    rows: dict[str, list[Published]] = {}
+    for row in load_published():
+        if (
+            row.task == curves[0].task
+            and row.agent in {"drqv2", *(curve.agent for curve in curves)}
+            and row.frame <= 1.02 * last_frame
+        ):
+            rows.setdefault(row.agent, []).append(row)
+    return rows
+
+
+def early_notices(curves: Sequence[Curve]) -> list[str]:
+    """The notice that some tasks' curves end before anything is published of them, if any do."""
+    known = {row.task for row in load_published()}
+    tasks = [
+        task
+        for task in tasks_in_order([run for curve in curves for run in curve.runs])
+        if task in known and not cited([curve for curve in curves if curve.task == task])
+    ]
+    return [f"Nothing published that early: {', '.join(tasks)}."] if tasks else []
+
+
+def average_notices(runs: Sequence[Run]) -> list[str]:
+    """What must be said beside an average curve over tasks: where it ends, and what is missing from it."""
+    ends = {
+        task: min(int(run.frame[-1]) for run in runs if run.task == task) for task in comparable_tasks(runs)
+    }
+    first, last = min(ends.values()), max(ends.values())
+    said = left_out_notices(runs)
+    if first < 0.99 * last:
+        said.append(
+            f"The average ends with its shortest task, at {short_count(first)} frames; the longest has "
+            f"{short_count(last)}."
+        )
+    return said
+
+
+def left_out_notices(runs: Sequence[Run]) -> list[str]:
+    """The notice that tasks are missing from an average, if any are."""
+    tasks = sorted({run.task for run in runs} - comparable_tasks(runs))
+    return (
+        [f"Not averaged, for want of some agent or of a known highest return: {', '.join(tasks)}."]
+        if tasks
+        else []
+    )
 
 
 def _mean_over_tasks(by_task: Sequence[np.ndarray]) -> np.ndarray:

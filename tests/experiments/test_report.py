@@ -151,6 +151,16 @@ def test_what_is_missing_is_said(report, write_run):
     assert "Fewer than three seeds" in text
 
 
+def test_the_page_says_of_averages_and_published_curves_what_figures_say(write_run, tmp_path):
+    write_run(task="walker_run", returns=[0, 100])  # whose first published frame is 500,000
+    write_run(task="toy_reach")
+    folder = write_run(task="cheetah_run", returns=[0, 100, 200]).parent
+    page = write_report([folder], tmp_path / "report.html").read_text()
+    assert "Nothing published that early: walker_run." in page
+    assert "Not averaged, for want of some agent or of a known highest return: toy_reach." in page
+    assert "The average ends with its shortest task, at 10k frames; the longest has 20k." in page
+
+
 def test_settings_that_differ_between_tasks_are_told_apart(write_run, tmp_path):
     for task, batch in (("cheetah_run", 256), ("walker_walk", 512)):
         run = write_run(task=task)

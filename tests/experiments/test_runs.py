@@ -179,6 +179,14 @@ def test_runs_that_learn_by_other_settings_are_other_agents(write_run):
     assert [run.agent for run in read_runs([walker])] == ["drqv2"]
 
 
+def test_values_of_a_setting_are_in_the_order_of_numbers(write_run):
+    for value in ("10", "5"):
+        write_run(agent=f"own n_step={value}")
+    folder = write_run(agent="drqv2").parent
+    names = ["drqv2", "own n_step=5", "own n_step=10"]
+    assert [run.agent for run in read_runs([folder])] == names
+
+
 def test_an_agent_is_called_the_same_whatever_is_read_beside_it(write_run):
     """So a run with a smaller network is never set beside what the agent of that name is published with."""
     paths = [
