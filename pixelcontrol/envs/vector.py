@@ -21,7 +21,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -88,6 +88,26 @@ class PixelRenderer:
         moved = self._staging.to(self._device, non_blocking=True)
         self._copied.record()
         return moved
+
+
+class _Received(NamedTuple):
+    """What `VectorEnv.state_dict` needs of the rows last received, as the next step changes them; one per world.
+
+    Attributes:
+        episode: number of the running episode.
+        actions: of that episode; the environment's own lists, which go on growing.
+        agent_steps: how many of these actions were taken.
+        payload: checksum of what is seen and sensed.
+        reward: of the row.
+        last: whether the episode is over.
+    """
+
+    episode: list[int]
+    actions: list[list[np.ndarray]]
+    agent_steps: list[int]
+    payload: list[int]
+    reward: list[float]
+    last: list[bool]
 
 
 class VectorEnv:
@@ -245,15 +265,19 @@ class VectorEnv:
 
         It may be called at any moment, also when `receive` has failed: a step under way is not part of it.
         """
-        actions = [np.array(actions[:count], np.float32) for _, actions, count in self._received]
+        rows = self._received
+        actions = [
+            np.array(of_world[:count], np.float32)
+            for of_world, count in zip(rows.actions, rows.agent_steps, strict=True)
+        ]
         return {
             "seed": self._seed,
             "stream": self._stream,
-            "episode": [episode for episode, _, _ in self._received],
+            "episode": rows.episode,
             "actions": [torch.from_numpy(of_world.reshape(-1, self.spec.action_dim)) for of_world in actions],
-            "payload": self._received_payload,
-            "reward": self._received_reward,
-            "last": self._received_last,
+            "payload": rows.payload,
+            "reward": rows.reward,
+            "last": rows.last,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -362,12 +386,14 @@ class VectorEnv:
     def _commit(self) -> None:
         """The rows are complete: note what `state_dict` needs of them, before the next step changes it."""
         self._awaited = False
-        self._received = [
-            (self._episode[i], self._actions[i], len(self._actions[i])) for i in range(self.num_worlds)
-        ]
-        self._received_payload = self._payload_sums()
-        self._received_reward = self._rows.reward.tolist()
-        self._received_last = self._rows.last.tolist()
+        self._received = _Received(
+            episode=list(self._episode),
+            actions=list(self._actions),
+            agent_steps=[len(of_world) for of_world in self._actions],
+            payload=self._payload_sums(),
+            reward=self._rows.reward.tolist(),
+            last=self._rows.last.tolist(),
+        )
 
     def _mend(self, k: int, fault: str | None) -> None:
         """Replace worker k until all of its worlds stand at the first row of a new episode."""
