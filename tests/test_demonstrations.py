@@ -19,8 +19,9 @@ from pixelcontrol.checkpoint import CheckpointError, Checkpoints
 from pixelcontrol.cli import main
 from pixelcontrol.config import Config, resolve
 from pixelcontrol.demonstrations import read_demonstrations, record
+from pixelcontrol.envs.render.pixels import PixelRenderer
 from pixelcontrol.envs.toy import ToyWorld
-from pixelcontrol.envs.vector import PixelRenderer, VectorEnv
+from pixelcontrol.envs.vector import VectorEnv
 from pixelcontrol.learner import Learner
 from pixelcontrol.policy import write_policy
 from pixelcontrol.replay import joined

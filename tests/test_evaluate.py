@@ -15,7 +15,8 @@ import torch
 
 from pixelcontrol import evaluate as evaluation
 from pixelcontrol.agents.drqv2 import DrQV2, DrQV2Settings
-from pixelcontrol.envs.vector import PixelRenderer, VectorEnv
+from pixelcontrol.envs.render.pixels import PixelRenderer
+from pixelcontrol.envs.vector import VectorEnv
 from pixelcontrol.evaluate import evaluate
 from pixelcontrol.types import WorldSpec
 

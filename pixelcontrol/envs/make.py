@@ -23,10 +23,11 @@ import torch
 
 from pixelcontrol.envs.dmc import DmcWorld, RendererName, make_dmc_world
 from pixelcontrol.envs.render import gl
+from pixelcontrol.envs.render.pixels import PixelRenderer
 from pixelcontrol.envs.tasks import Task
 from pixelcontrol.envs.toy import ToyWorld
 from pixelcontrol.envs.user import build_world
-from pixelcontrol.envs.vector import PixelRenderer, VectorEnv
+from pixelcontrol.envs.vector import VectorEnv
 from pixelcontrol.types import DisclosingWorld, JudgingWorld, Renderer, SensingWorld, World, WorldSpec
 
 

@@ -33,8 +33,9 @@ from scripted_worlds import (
 )
 
 from pixelcontrol.envs import hosts, vector
+from pixelcontrol.envs.render.pixels import PixelRenderer
 from pixelcontrol.envs.toy import ToyWorld
-from pixelcontrol.envs.vector import MAX_FAULTS, PixelRenderer, VectorEnv, WorkerError
+from pixelcontrol.envs.vector import MAX_FAULTS, VectorEnv, WorkerError
 
 
 class PayloadAsImage:
