@@ -297,7 +297,7 @@ class RunningNorm(nn.Module):
     """Brings numbers of any unit to mean 0 and variance 1, by all that it was shown so far, and squashes them.
 
     By sign(x) ln(1 + |x|), which is about x near 0 and 2.4 for 10: velocities and forces are small nearly always
-    and large at impacts, and clipped at 10 they kept a privileged hopper from learning (LOG.md). What varies by
+    and large at impacts, and clipped at 10 they kept hoppers from learning anything (LOG.md). What varies by
     less than about 1e-4 counts as constant.
     """
 
