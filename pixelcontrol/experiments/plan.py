@@ -189,7 +189,7 @@ def state(job: Job) -> State:
     if not note.exists():
         raise ValueError(f"{job.directory} was not made by a sweep; choose another --out or move it away")
     stored = read_json(note)
-    if not isinstance(stored, dict) or stored.keys() != {"words", "finished"}:
+    if stored.keys() != {"words", "finished"}:
         raise ValueError(f"{note} is none that this version wrote; choose another --out or move it away")
     if stored["words"] != job.words():
         was, now = (
