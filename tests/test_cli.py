@@ -96,7 +96,8 @@ def test_help_of_train_gives_default_and_source(capsys: pytest.CaptureFixture[st
         ("train cheetah_run --framse 1", "did you mean --frames?"),
         (
             "sweep --tasks toy_reach --out x --agents drqv2 drq --views 3",
-            'one agent alone in quotes: "drq --views ...")',
+            "--views is a setting of drq, and not of drqv2 (a sweep takes those of one agent alone in quotes: "
+            '"drq --views ...")',
         ),
         (
             "sweep --tasks toy_reach --out x --agents drqv2 'drqv2:quick --n-stpe 1'",

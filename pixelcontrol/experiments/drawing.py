@@ -93,7 +93,7 @@ def make_panels(
     for empty in panels[number:]:
         empty.set_visible(False)
     for first in panels[:number:columns]:
-        first.set_ylabel(ylabel)
+        first.set_ylabel(ylabel, fontsize=7 if number > 8 else 9)
     if axis:
         for lowest in panels[max(0, number - columns) : number]:
             lowest.set_xlabel(AXIS_WORDS[axis])

@@ -185,14 +185,15 @@ def _write_curves(runs: Sequence[Run], out: Path) -> list[Path]:
     by_task = {task: [curve for curve in curves if curve.task == task] for task in tasks}
     published = {task: cited(shown) for task, shown in by_task.items()}
     publishers = {agent for rows in published.values() for agent in rows}
+    said, rows = notices(runs) + early_notices(curves), _curve_rows(curves)
     written = []
     for axis in AXES:
         figure, panels = make_panels(len(tasks), "evaluation return", axis)
         for task, axes in zip(tasks, panels, strict=True):
             shown = by_task[task]
             draw_curves(axes, shown, axis, colours)
-            for agent, rows in published[task].items():
-                draw_published(axes, rows, axis, INK if len(publishers) == 1 else colours[agent])
+            for agent, citations in published[task].items():
+                draw_published(axes, citations, axis, INK if len(publishers) == 1 else colours[agent])
             finish(axes, axis, max_return(task))
             labels = [_final_label(table[curve.agent, task]) for curve in shown]
             label_ends(axes, shown, axis, colours, labels)
@@ -200,8 +201,8 @@ def _write_curves(runs: Sequence[Run], out: Path) -> list[Path]:
         draw_legend(
             figure, [curve.agent for curve in curves], colours, any(map(has_band, curves)), publishers
         )
-        write_notices(figure, notices(runs) + early_notices(curves))
-        written += write_figure(figure, _curve_rows(curves), out / f"curves_{axis}s")
+        write_notices(figure, said)
+        written += write_figure(figure, rows, out / f"curves_{axis}s")
     return written
 
 
@@ -209,7 +210,7 @@ def _write_success(curves: Sequence[Curve], colours: Mapping[str, str], stem: Pa
     """Rates of success: one panel for every task."""
     runs = [run for curve in curves for run in curve.runs]
     tasks = tasks_in_order(runs)
-    figure, panels = make_panels(len(tasks), "rate of success", "frame")
+    figure, panels = make_panels(len(tasks), "rate of success in evaluations", "frame")
     for task, axes in zip(tasks, panels, strict=True):
         shown = [curve for curve in curves if curve.task == task]
         draw_curves(axes, shown, "frame", colours)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -173,6 +174,11 @@ def plan(
                 + reserve_bytes(config)
                 + OVERHEAD_BYTES,
             )
+        )
+    places = Counter(job.directory for job in jobs)
+    if shared := [repr(str(job.variant)) for job in jobs if places[job.directory] > 1]:
+        raise ValueError(
+            f"{' and '.join(shared[:2])} would train in one directory; name other files or agents"
         )
     return jobs
 

@@ -64,7 +64,8 @@ def write_report(paths: Iterable[Path | str], out: Path) -> Path:
     agents = list(dict.fromkeys(run.agent for run in runs))
     tasks = tasks_in_order(runs)
     colours = agent_colours(agents)
-    said = notices(runs) + early_notices(task_curves(runs))
+    curves = task_curves(runs)
+    said = notices(runs) + early_notices(curves)
     if len(comparable_tasks(runs)) > 1:
         said += average_notices(runs)
     sections = [
@@ -74,7 +75,7 @@ def write_report(paths: Iterable[Path | str], out: Path) -> Path:
         _settings_section(runs),
         _missing_section(runs),
     ]
-    data = {"agents": agents, "colours": colours, "charts": _charts(runs)}
+    data = {"agents": agents, "colours": colours, "charts": _charts(runs, curves)}
     page = Template(_resource("report.html")).substitute(
         title=escape(
             f"{_and(agents) if len(agents) < 4 else f'{len(agents)} agents'} on "
@@ -108,9 +109,8 @@ def _subtitle(runs: Sequence[Run]) -> str:
 # ---- figures ----
 
 
-def _charts(runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
+def _charts(runs: Sequence[Run], curves: Sequence[Curve]) -> dict[str, list[dict[str, Any]]]:
     """What report.js draws: for each section, its charts."""
-    curves = task_curves(runs)
     charts = []
     number = len(comparable_tasks(runs))
     if number > 1:

@@ -99,6 +99,12 @@ def test_variants_that_figures_would_take_for_one_are_refused(tmp_path, settings
         plan(["toy_reach"], variants, [0, 1], tmp_path, {})
 
 
+def test_variants_of_one_name_are_refused(tmp_path):
+    runs = [Variant("drqv2", settings={"camera": (word,)}) for word in ("my/cam", "my-cam")]
+    with pytest.raises(ValueError, match=r"camera=my/cam' and 'drqv2 .*my-cam' would train in one directory"):
+        plan(["cheetah_run"], runs, [0], tmp_path, {})
+
+
 def test_a_directory_that_no_disk_could_name_is_refused(tmp_path):
     variant = Variant("drqv2", settings={"demonstrations": 60 * "long/"})
     with pytest.raises(ValueError, match="longer than 255 bytes; make what all agents have in common"):

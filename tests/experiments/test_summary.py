@@ -7,6 +7,7 @@ from pixelcontrol.experiments.runs import read_runs
 from pixelcontrol.experiments.summary import (
     align,
     average_curves,
+    cited,
     comparable,
     final_scores,
     reference_return,
@@ -150,3 +151,11 @@ def test_only_tasks_that_every_agent_was_run_on_are_compared(write_run):
     runs = read_runs([paths])
     assert {run.task for run in comparable(runs)} == {"cheetah_run"}
     np.testing.assert_equal(final_scores(runs), {"drqv2": [np.array([0.5])], "sac": [np.array([0.5])]})
+
+
+def test_published_rows_of_the_agents_shown_and_of_drqv2_up_to_the_longest_runs_end(write_run):
+    write_run(agent="sac", returns=[0.0] * 11)  # to frame 100,000
+    folder = write_run(agent="sac", seed=1, returns=[0.0] * 5).parent
+    rows = cited(task_curves(read_runs([folder])))
+    assert set(rows) == {"drqv2"}
+    assert [row.frame for row in rows["drqv2"]] == [20_000, 40_000, 60_000, 80_000, 100_000]
